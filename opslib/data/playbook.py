@@ -1,0 +1,272 @@
+"""The playbook: one TOML file that says where the data are, what the columns are called and what the targets are."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from opslib.data.contract import CONTRACTS
+from opslib.errors import InputError, suggest_name
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+# What [targets] may name; the value says which direction is good.
+TARGET_METRICS: dict[str, Literal["at_least", "at_most"]] = {
+    "dau_count": "at_least",
+    "mau_count": "at_least",
+    "stickiness_rate": "at_least",
+    "new_users_count": "at_least",
+    "d1_rate": "at_least",
+    "d7_rate": "at_least",
+    "d30_rate": "at_least",
+    "paying_users_count": "at_least",
+    "paying_rate": "at_least",
+    "revenue_amount": "at_least",
+    "cac_amount": "at_most",
+}
+
+RowRule = Literal["null_key", "duplicate_key", "unparsable", "future_time", "absurd_time"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Company(_Strict):
+    """Who the playbook is for."""
+
+    name: str = Field(min_length=1)
+    timezone: str = "UTC"
+    currency: str = "USD"
+    week_start: Literal[WEEKDAYS] = "monday"  # type: ignore[valid-type]
+    data_until: dt.date | None = Field(
+        None, description="data later than this day are an error; empty: later than today"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"'{value}' is not a time zone; write it like Asia/Shanghai or UTC") from None
+        return value
+
+
+class ColumnSource(_Strict):
+    """Where a column's values come from: a column, a product of columns, or one fixed value."""
+
+    column: str | None = None
+    multiply: tuple[str, ...] | None = None
+    value: str | float | int | bool | None = None
+    format: str | None = Field(None, description="strptime format of a text date, for example %d-%m-%y")
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of a numeric time since 1970")
+    timezone: str | None = Field(None, description="time zone of times written without one")
+    type: Literal["text", "number"] | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ColumnSource:
+        if sum(x is not None for x in (self.column, self.multiply, self.value)) != 1:
+            raise ValueError("give exactly one of column, multiply and value")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The user's columns that are read."""
+        return (self.column,) if self.column is not None else (self.multiply or ())
+
+
+class RowFilter(_Strict):
+    """Rows to keep: `{ column = "Quantity", above = 0 }`."""
+
+    column: str
+    above: float | None = None
+    below: float | None = None
+    equals: str | float | int | bool | None = None
+    is_in: tuple[str | float | int, ...] | None = None
+    not_in: tuple[str | float | int, ...] | None = None
+    starts_with: str | None = None
+    not_starts_with: str | None = None
+    is_present: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> RowFilter:
+        if len(self.conditions) != 1:
+            raise ValueError(f"give exactly one condition out of {', '.join(self._names())}")
+        return self
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The condition that is set, by name."""
+        return {n: getattr(self, n) for n in self._names() if getattr(self, n) is not None}
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [n for n in cls.model_fields if n != "column"]
+
+    def __str__(self) -> str:
+        ((name, value),) = self.conditions.items()
+        shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+        return f"{self.column} {name.replace('_', ' ')}{shown}"
+
+
+class TableSource(_Strict):
+    """One table: its file or database table, how to read it, and what its columns are called."""
+
+    source: str = Field(min_length=1)
+    columns: dict[str, ColumnSource] = {}
+    keep: tuple[RowFilter, ...] = ()
+    drop: tuple[RowRule, ...] = ()
+    rows: Literal["orders", "lines"] = "orders"
+    delimiter: str | None = None
+    header: bool | None = None
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: {"column": v} if isinstance(v, str) else v for k, v in value.items()}
+
+
+class DataSettings(_Strict):
+    """Where all tables live when they are not files."""
+
+    url: str | None = Field(None, description="a DuckDB file or a database URL; empty: files beside the playbook")
+
+
+class Activity(_Strict):
+    """What counts as being active."""
+
+    table: Literal["events", "orders"] | None = None
+    events: tuple[str, ...] = ()
+    except_events: tuple[str, ...] = ()
+
+
+class Target(_Strict):
+    """What a metric should reach."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Target:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give exactly one of at_least and at_most")
+        return self
+
+    @property
+    def bound(self) -> float:
+        """The number to reach."""
+        return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
+
+
+class Playbook(_Strict):
+    """A whole `playbook.toml`, checked."""
+
+    company: Company
+    data: DataSettings = DataSettings()
+    tables: dict[str, TableSource]
+    activity: Activity = Activity()
+    targets: dict[str, Target] = {}
+    path: Path = Field(Path("playbook.toml"), exclude=True)
+
+    @field_validator("tables")
+    @classmethod
+    def _known_tables(cls, tables: dict[str, TableSource]) -> dict[str, TableSource]:
+        if not tables:
+            raise ValueError(f"name at least one table out of {', '.join(CONTRACTS)}")
+        for name in tables:
+            if name not in CONTRACTS:
+                raise ValueError(
+                    f"there is no table '{name}'.{suggest_name(name, CONTRACTS)} Tables: {', '.join(CONTRACTS)}"
+                )
+        return tables
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, targets: dict[str, Target]) -> dict[str, Target]:
+        for name, target in targets.items():
+            if name not in TARGET_METRICS:
+                raise ValueError(
+                    f"there is no metric '{name}'.{suggest_name(name, TARGET_METRICS)} "
+                    f"Metrics: {', '.join(TARGET_METRICS)}"
+                )
+            wanted = TARGET_METRICS[name]
+            if getattr(target, wanted) is None:
+                raise ValueError(f"'{name}' is good when {wanted.replace('_', ' ')} a number: write {wanted} = ...")
+        return targets
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.path.parent
+
+    @property
+    def week_start(self) -> int:
+        """0 for Monday to 6 for Sunday."""
+        return WEEKDAYS.index(self.company.week_start)
+
+
+def find_playbook(path: str | Path) -> Path:
+    """Find the playbook: as given, or the same relative path in a folder above (notebooks run in their own folder)."""
+    path = Path(path).expanduser()
+    candidates = [path] if path.is_absolute() else [p / path for p in (Path.cwd(), *Path.cwd().parents)]
+    found = next((p for p in candidates if p.is_file()), None)
+    if found is None:
+        raise InputError(
+            f"There is no playbook at '{path}'. Name one with --playbook, "
+            "or let `opslib init DATA...` write one for your files."
+        )
+    return found
+
+
+def load_playbook(path: str | Path = "playbook.toml") -> Playbook:
+    """Read and check a playbook.
+
+    Raises:
+        InputError: no such file, not TOML, or a key or value that is not understood; the message names the key.
+    """
+    found = find_playbook(path)
+    try:
+        raw = tomllib.loads(found.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{found.name} is not valid TOML: {error}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{found.name} is not a text file in UTF-8: a playbook is a TOML file.") from None
+    except OSError as error:
+        raise InputError(f"{found.name} cannot be read: {error.strerror}.") from None
+    if "path" in raw:
+        raise InputError(f"{found.name}: there is no key 'path' here. Paths are set in [tables.*] source.")
+    try:
+        return Playbook.model_validate({**raw, "path": found})
+    except ValidationError as error:
+        raise InputError(f"{found.name}: " + "; ".join(_explain(e) for e in error.errors())) from None  # type: ignore[arg-type]
+
+
+def _explain(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        hint = suggest_name(str(error["loc"][-1]), known) or f" Known here: {', '.join(known)}"
+        return f"unknown key '{where}'.{hint}"
+    if error["type"] == "missing":
+        return f"key '{where}' is missing"
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"'{where}': {reason[0].lower() + reason[1:]}"
+
+
+def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
+    """Names allowed at a place in the file, found by walking the models."""
+    kind: Any = Playbook
+    for part in loc:
+        if hasattr(kind, "model_fields") and part in kind.model_fields:
+            kind = kind.model_fields[part].annotation
+        else:  # a key of a mapping or an index of a list
+            kind = next((k for k in get_args(kind) if hasattr(k, "model_fields")), None)
+    return [n for n in getattr(kind, "model_fields", ()) if n != "path"]

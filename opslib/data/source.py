@@ -1,0 +1,284 @@
+"""Opening a company's data: the playbook's tables, mapped to the contract, on the engine where they live."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+
+from opslib.data.connect import connect, first_line, open_table
+from opslib.data.contract import CONTRACTS
+from opslib.data.files import find_files
+from opslib.data.fitness import (
+    MEANINGS,
+    DataFitness,
+    Problem,
+    TableProfile,
+    bad_rows,
+    check_key_types,
+    check_table,
+    describe_contract,
+)
+from opslib.data.mapping import MappedTable, map_table
+from opslib.data.periods import DAY, Calendar, Period, Quarter
+from opslib.data.playbook import Playbook, load_playbook
+from opslib.errors import InputError, suggest_name
+
+# A last day counts as full when something happened in its last hour.
+FULL_DAY_HOUR = 23
+SHOWN_VALUES = 12
+HASHED_BYTES = 8_000_000
+
+
+def open_data(playbook: str | Path | Playbook = "playbook.toml") -> Data:
+    """Open the data that a playbook names. Nothing is read yet but the files' headers.
+
+    Raises:
+        InputError: the playbook or a file is wrong.
+    """
+    if not isinstance(playbook, Playbook):
+        playbook = load_playbook(playbook)
+    connection = connect(playbook)
+    mapped = {}
+    for name, source in playbook.tables.items():
+        mapped[name] = map_table(name, open_table(connection, name, source, playbook), source)
+    return Data(playbook, connection, mapped)
+
+
+class Data:
+    """A company's data, ready to be measured.
+
+    Attributes:
+        playbook: the checked playbook.
+        connection: the Ibis connection.
+        mapped: table name -> its mapping from the user's own columns.
+    """
+
+    def __init__(self, playbook: Playbook, connection: Any, mapped: dict[str, MappedTable]) -> None:
+        self.playbook = playbook
+        self.connection = connection
+        self.mapped = mapped
+        self._tables: dict[str, ir.Table] = {}
+
+    def has(self, *tables: str) -> bool:
+        """Tell whether all these tables are there."""
+        return all(t in self.mapped for t in tables)
+
+    def table(self, name: str) -> ir.Table:
+        """A table of the contract: contract columns plus the user's further ones, filtered as the playbook says.
+
+        Raises:
+            InputError: the playbook has no such table.
+        """
+        if name not in self.mapped:
+            raise InputError(f"The playbook has no table {describe_contract(CONTRACTS[name])}.")
+        if name not in self._tables:
+            self._tables[name] = self._build(name)
+        return self._tables[name]
+
+    def _build(self, name: str) -> ir.Table:
+        mapped, source = self.mapped[name], self.playbook.tables[name]
+        keep = [] if mapped.kept is None else [mapped.kept]
+        keep += [~condition.fill_null(False) for condition in bad_rows(mapped, source, self.playbook)]
+        raw = mapped.raw.filter(*keep) if keep else mapped.raw
+        table = raw.select(**mapped.columns)
+        if source.rows == "lines" and "order_id" in table.columns:
+            sums = {c: table[c].sum() for c in ("amount", "discount", "cost") if c in table.columns}
+            # Further columns only if the playbook names them: lines of one order may differ in the others.
+            named = [c for c in source.columns if mapped.contract.column(c) is None]
+            table = table.group_by("order_id", "user_id").aggregate(
+                ts=table.ts.min(), **sums, **{c: table[c].min() for c in named}
+            )
+        elif "duplicate_key" in source.drop and mapped.contract.unique in table.columns:
+            first = ibis.row_number().over(group_by=mapped.contract.unique, order_by=list(table.columns))
+            table = table.mutate(_nth=first).filter(lambda t: t._nth == 0).drop("_nth")
+        return table
+
+    @cached_property
+    def fitness(self) -> DataFitness:
+        """The contract check of all tables, run once."""
+        profiles: dict[str, TableProfile] = {}
+        problems: list[Problem] = []
+        for name, mapped in self.mapped.items():
+            try:
+                profiles[name], found = check_table(mapped, self.playbook.tables[name], self.playbook)
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(f"Table {name} cannot be read: {first_line(error)}") from None
+            problems += found
+        problems += check_key_types(self.mapped)
+        if not self.has("events") and not self.has("orders"):
+            text = "neither events nor orders are given, so nobody is ever active"
+            problems.append(Problem("events", "", "missing_table", 0, 0, "unfit", text))
+        if not any(p.severity == "unfit" for p in problems) and self.has("users"):
+            for name in ("events", "orders"):
+                if self.has(name):
+                    problems += self._check_users_known(profiles[name])
+        rank = {"unfit": 0, "warning": 1, "note": 2}
+        return DataFitness(tuple(profiles.values()), tuple(sorted(problems, key=lambda p: rank[p.severity])))
+
+    def _check_users_known(self, profile: TableProfile) -> list[Problem]:
+        ids = self.table(profile.table).group_by("user_id").aggregate(rows=lambda t: t.count())
+        strangers = ids.anti_join(self.table("users"), "user_id")
+        rows = int(self.execute(strangers.rows.sum().fill_null(0)))
+        if not rows:
+            return []
+        examples = tuple(str(x) for x in self.execute(strangers.order_by("user_id").limit(3))["user_id"])
+        text = MEANINGS["unknown_user"]
+        return [Problem(profile.table, "user_id", "unknown_user", rows, profile.kept, "warning", text, examples)]
+
+    def require_fit(self) -> None:
+        """Refuse unfit data.
+
+        Raises:
+            InputError: what is wrong, each in a sentence.
+        """
+        if self.fitness.verdict == "unfit":
+            worst = [str(p) for p in self.fitness.problems if p.severity == "unfit"]
+            raise InputError("The data are unfit to conclude from. " + " | ".join(worst))
+
+    def execute(self, expression: Any) -> Any:
+        """Run an expression on the engine and fetch its (small) result as pandas."""
+        return self.connection.execute(expression)
+
+    @property
+    def activity_name(self) -> str:
+        """The table that says who was active when: events, or orders where there are no events."""
+        return self.playbook.activity.table or ("events" if self.has("events") else "orders")
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """The company's clock over the span of the data."""
+        times = [t for p in self.fitness.profiles for t in (p.first_at, p.last_at) if t is not None]
+        company = self.playbook.company
+        return Calendar(company.timezone, self.playbook.week_start, min(times), max(times))
+
+    @cached_property
+    def span(self) -> Period:
+        """From the first active day to the last full day."""
+        profile = next(p for p in self.fitness.profiles if p.table == self.activity_name)
+        if profile.first_at is None or profile.last_at is None:
+            raise InputError(f"Table {self.activity_name} has no rows with a time.")
+        last = self.calendar.wall_clock(profile.last_at)
+        full = profile.whole_days or last.hour >= FULL_DAY_HOUR
+        first_day = self.calendar.day_of(profile.first_at)
+        return Period(first_day, max(last.date() + (DAY if full else 0 * DAY), first_day + DAY), "all data")
+
+    @property
+    def as_of(self) -> dt.date:
+        """The last full day of the data."""
+        return self.span.last_day
+
+    def choose_quarter(self, text: str = "") -> Quarter:
+        """Read a quarter, or take the last complete one (the last one with data if none is complete).
+
+        Raises:
+            InputError: no quarter, or one that the data do not reach.
+        """
+        first, last = Quarter.of(self.span.start), Quarter.of(self.as_of)
+        if not text:
+            complete = last if last.period.end <= self.span.end else last.previous
+            return complete if complete.period.overlaps(self.span) else last
+        try:
+            quarter = Quarter.parse(text)
+        except ValueError as error:
+            raise InputError(f"'{text}' is not a quarter: {error}.") from None
+        if not quarter.period.overlaps(self.span):
+            raise InputError(
+                f"Quarter {quarter} lies outside the data, which run from {self.span.start} to {self.as_of}. "
+                f"Choose one from {first} to {last}."
+            )
+        return quarter
+
+    @cached_property
+    def active_days(self) -> ir.Table:
+        """Who was active on which local day: user_id, day; one row a user and day, computed once and kept in the engine."""
+        table, activity = self.table(self.activity_name), self.playbook.activity
+        if self.activity_name == "events":
+            if activity.events:
+                table = table.filter(table.event.isin(activity.events))
+            if activity.except_events:
+                table = table.filter(table.event.notin(activity.except_events))
+        day = self.calendar.local_day(table.ts)
+        return self._keep(table.select(user_id=table.user_id, day=day).distinct())
+
+    @cached_property
+    def attributes(self) -> ir.Table:
+        """One row a user with the columns that segments may name; empty of columns where the data have none."""
+        if self.has("users"):
+            return self.table("users")
+        table = self.table(self.activity_name)
+        contract = CONTRACTS[self.activity_name]
+        texts = [c for c in table.columns if c not in contract.names and table[c].type().is_string()]
+        first = {c: table[c].argmin(table.ts) for c in texts}
+        return self._keep(table.group_by("user_id").aggregate(**first) if first else table.select("user_id").distinct())
+
+    @property
+    def segment_columns(self) -> list[str]:
+        """User columns that can serve as a segment: texts and flags, not keys or times."""
+        skip = {"user_id", *(c.name for c in CONTRACTS["users"].columns if c.kind not in ("text", "flag"))}
+        kinds = {c: self.attributes[c].type() for c in self.attributes.columns if c not in skip}
+        return [c for c, kind in kinds.items() if kind.is_string() or kind.is_boolean()]
+
+    def check_segment(self, segment: str) -> None:
+        """Refuse a segment whose column or value the data do not have. An empty text means everybody.
+
+        Raises:
+            InputError: with the columns or values that exist.
+        """
+        if not segment:
+            return
+        column, _, value = segment.partition(":")
+        known = self.segment_columns
+        if column not in known:
+            choice = f"Segments can name: {', '.join(known)}." if known else "These data have no user attributes."
+            raise InputError(f"Segment '{segment}': there is no column '{column}'.{suggest_name(column, known)} {choice}")
+        values = self.attributes.group_by(column).aggregate(users=lambda t: t.count())
+        rows = self.execute(values.order_by([values.users.desc(), values[column]]).limit(1000))
+        names = [str(v) for v in rows[column].dropna()]
+        if value not in names:
+            more = f" and {len(names) - SHOWN_VALUES} more" if len(names) > SHOWN_VALUES else ""
+            raise InputError(
+                f"Segment '{segment}': nobody has {column} '{value}'.{suggest_name(value, names)} "
+                f"Values: {', '.join(names[:SHOWN_VALUES])}{more}."
+            )
+
+    def restrict(self, table: ir.Table, segment: str) -> ir.Table:
+        """Keep the rows of users in a segment such as `channel:search`; an empty text keeps all."""
+        if not segment:
+            return table
+        column, _, value = segment.partition(":")
+        members = self.attributes.filter(self.attributes[column].cast("string") == value).select("user_id")
+        return table.semi_join(members, "user_id")
+
+    def _keep(self, table: ir.Table) -> ir.Table:
+        return table.cache()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the playbook and of each file (large files: size, head and tail)."""
+        digest = hashlib.sha256(self.playbook.path.read_bytes())
+        if self.playbook.data.url is None:
+            for name, source in sorted(self.playbook.tables.items()):
+                for file in find_files(source.source, self.playbook.folder):
+                    digest.update(f"{name}/{file.name}/{file.stat().st_size}".encode())
+                    digest.update(_sample_bytes(file))
+        else:
+            for profile in self.fitness.profiles:
+                digest.update(repr(profile).encode())
+        return digest.hexdigest()
+
+
+def _sample_bytes(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        head = stream.read(HASHED_BYTES)
+        if file.stat().st_size <= HASHED_BYTES:
+            return head
+        stream.seek(-HASHED_BYTES, 2)
+        return head + stream.read()

@@ -1,0 +1,164 @@
+"""One typed definition of each notebook's parameters.
+
+The same class checks the papermill cell, makes the command line's flags and, later, the widgets. A test compares each class
+with the `parameters` cell of its notebook, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from opslib.data.periods import Quarter
+from opslib.errors import InputError, suggest_name
+
+if TYPE_CHECKING:
+    from opslib.data.source import Data
+
+Literal = str | int | float | bool
+
+SECRET_NAME = re.compile(r"pass(word|wd)?|secret|token|api_?key|credential", re.IGNORECASE)
+
+
+class NotebookParameters(BaseModel):
+    """What every notebook takes. Subclasses add their own; each field's description is its help text everywhere."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+    notebook: ClassVar[str]
+    title: ClassVar[str]
+
+    playbook: str = Field("playbook.toml", description="the playbook file: your data, targets and time zone")
+
+    def to_literals(self) -> dict[str, Literal]:
+        """Give the parameters as papermill takes them: name to text or number."""
+        return self.model_dump()
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a period or a segment that the data do not have. The base class has nothing to check."""
+
+
+class StartHere(NotebookParameters):
+    """Parameters of `00_start_here`."""
+
+    notebook: ClassVar[str] = "00_start_here"
+    title: ClassVar[str] = "Start here"
+
+
+class QuarterlyReview(NotebookParameters):
+    """Parameters of `40_quarterly_review`."""
+
+    notebook: ClassVar[str] = "40_quarterly_review"
+    title: ClassVar[str] = "Quarterly review"
+
+    quarter: str = Field("", description="calendar quarter such as 2026Q2; empty: the last complete one")
+    compare_to: str = Field("", description="quarter to compare with; empty: the one before")
+    segment: str = Field("", description="one group of users such as channel:search; empty: everybody")
+
+    @field_validator("quarter", "compare_to")
+    @classmethod
+    def _check_quarter(cls, value: str) -> str:
+        if value:
+            Quarter.parse(value)
+        return value
+
+    @field_validator("segment")
+    @classmethod
+    def _check_segment(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[^:]+:.+", value):
+            raise ValueError("write a segment as column:value, for example channel:search")
+        return value
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a quarter outside the data, or a segment whose column or value does not exist."""
+        data.choose_quarter(self.quarter)
+        if self.compare_to:
+            data.choose_quarter(self.compare_to)
+        data.check_segment(self.segment)
+
+
+NOTEBOOKS: dict[str, type[NotebookParameters]] = {
+    model.notebook: model for model in (StartHere, QuarterlyReview)
+}
+
+
+def check_parameters(notebook: str, values: Mapping[str, Any]) -> NotebookParameters:
+    """Check the parameters of one notebook, as typed literals.
+
+    Args:
+        notebook: the notebook's name, for example `40_quarterly_review`.
+        values: parameter name to value; what is missing takes its default.
+
+    Returns:
+        The notebook's own subclass of `NotebookParameters`, frozen.
+
+    Raises:
+        InputError: an unknown notebook or name, a wrong type or an impossible value; the message names them all.
+
+    >>> check_parameters("40_quarterly_review", {"quarter": "2026Q2"}).quarter
+    '2026Q2'
+    """
+    model = find_notebook(notebook)
+    for name in values:
+        if SECRET_NAME.search(name):
+            raise InputError(
+                f"Parameter '{name}' looks like a secret, and parameters are written into reports. "
+                "Put it in an environment variable instead."
+            )
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(model, e) for e in error.errors()]  # type: ignore[arg-type]
+        raise InputError("; ".join(lines)) from None
+
+
+def parse_parameters(notebook: str, texts: Mapping[str, str]) -> NotebookParameters:
+    """Check parameters given as text (command line), reading each text as its parameter's type."""
+    fields = find_notebook(notebook).model_fields
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        kind = fields[name].annotation if name in fields else str
+        values[name] = _read_text(notebook, name, text, kind)
+    return check_parameters(notebook, values)
+
+
+def find_notebook(notebook: str) -> type[NotebookParameters]:
+    """Find a notebook's parameters by its name; a path or a leading number alone will do too (`40`)."""
+    name = Path(notebook).name.removesuffix(".ipynb")
+    matches = [slug for slug in NOTEBOOKS if name in (slug, slug.split("_", 1)[0], slug.split("_", 1)[1])]
+    if not matches:
+        raise InputError(
+            f"There is no notebook '{notebook}'.{suggest_name(name, NOTEBOOKS)} "
+            f"The notebooks are: {', '.join(NOTEBOOKS)}."
+        )
+    return NOTEBOOKS[matches[0]]
+
+
+def _read_text(notebook: str, name: str, text: str, kind: Any) -> Literal:
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise InputError(f"Parameter '{name}' of {notebook} takes true or false, not '{text}'.")
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            noun = "a whole number" if kind is int else "a number"
+            raise InputError(f"Parameter '{name}' of {notebook} takes {noun}, not '{text}'.") from None
+    return text
+
+
+def _explain(model: type[NotebookParameters], error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    fields = model.model_fields
+    if error["type"] == "extra_forbidden":
+        return (
+            f"{model.notebook} has no parameter '{name}'.{suggest_name(name, fields)} "
+            f"It takes: {', '.join(fields)}."
+        )
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"Parameter '{name}' of {model.notebook} cannot be {error['input']!r}: {reason} ({fields[name].description})."
