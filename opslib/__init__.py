@@ -1,5 +1,76 @@
-"""opslib: an operations playbook you can run."""
+"""opslib: an operations playbook you can run.
+
+The public names, loaded when first used so that `import opslib` costs nothing:
+
+>>> import opslib
+>>> data = opslib.open_data("playbook.toml")  # doctest: +SKIP
+>>> review = opslib.review_quarter(data, quarter="2026Q2")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from opslib import _startup as _startup
 
+if TYPE_CHECKING:
+    from opslib.data.playbook import load_playbook
+    from opslib.data.source import open_data
+    from opslib.decide.review import review_quarter
+    from opslib.errors import InputError, OpslibError
+    from opslib.measure.acquisition import measure_acquisition
+    from opslib.measure.growth import account_growth, measure_activity
+    from opslib.measure.retention import measure_retention
+    from opslib.measure.revenue import measure_revenue
+    from opslib.parameters import check_parameters
+    from opslib.present.answers import show_answer, show_next_actions
+    from opslib.present.words import describe
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "opslib.errors",
+    "OpslibError": "opslib.errors",
+    "account_growth": "opslib.measure.growth",
+    "check_parameters": "opslib.parameters",
+    "describe": "opslib.present.words",
+    "load_playbook": "opslib.data.playbook",
+    "measure_acquisition": "opslib.measure.acquisition",
+    "measure_activity": "opslib.measure.growth",
+    "measure_retention": "opslib.measure.retention",
+    "measure_revenue": "opslib.measure.revenue",
+    "open_data": "opslib.data.source",
+    "review_quarter": "opslib.decide.review",
+    "show_answer": "opslib.present.answers",
+    "show_next_actions": "opslib.present.answers",
+}
+
+__all__ = [
+    "InputError",
+    "OpslibError",
+    "account_growth",
+    "check_parameters",
+    "describe",
+    "load_playbook",
+    "measure_acquisition",
+    "measure_activity",
+    "measure_retention",
+    "measure_revenue",
+    "open_data",
+    "review_quarter",
+    "show_answer",
+    "show_next_actions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'opslib' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,7 +1,7 @@
 """One typed definition of each notebook's parameters.
 
-The same class checks the papermill cell, makes the command line's flags and, later, the widgets. A test compares each class
-with the `parameters` cell of its notebook, so the two cannot drift apart.
+The same class checks the papermill cell, makes the command line's flags and, later, the widgets. A test compares each
+class with the `parameters` cell of its notebook, so the two cannot drift apart.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ class QuarterlyReview(NotebookParameters):
         data.check_segment(self.segment)
 
 
-NOTEBOOKS: dict[str, type[NotebookParameters]] = {
-    model.notebook: model for model in (StartHere, QuarterlyReview)
-}
+NOTEBOOKS: dict[str, type[NotebookParameters]] = {model.notebook: model for model in (StartHere, QuarterlyReview)}
 
 
 def check_parameters(notebook: str, values: Mapping[str, Any]) -> NotebookParameters:
@@ -112,7 +110,7 @@ def check_parameters(notebook: str, values: Mapping[str, Any]) -> NotebookParame
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_explain(model, e) for e in error.errors()]  # type: ignore[arg-type]
+        lines = [_explain(model, e) for e in error.errors()]
         raise InputError("; ".join(lines)) from None
 
 
@@ -156,9 +154,8 @@ def _explain(model: type[NotebookParameters], error: Mapping[str, Any]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     fields = model.model_fields
     if error["type"] == "extra_forbidden":
-        return (
-            f"{model.notebook} has no parameter '{name}'.{suggest_name(name, fields)} "
-            f"It takes: {', '.join(fields)}."
-        )
+        return f"{model.notebook} has no parameter '{name}'.{suggest_name(name, fields)} It takes: {', '.join(fields)}."
     reason = error["msg"].removeprefix("Value error, ")
-    return f"Parameter '{name}' of {model.notebook} cannot be {error['input']!r}: {reason} ({fields[name].description})."
+    return (
+        f"Parameter '{name}' of {model.notebook} cannot be {error['input']!r}: {reason} ({fields[name].description})."
+    )

@@ -1,7 +1,7 @@
 """What each table must hold: the names, kinds and grain that every notebook relies on.
 
-A user's own names are mapped to these in `playbook.toml`. Columns that are not named here are kept as they are, as event
-properties or user attributes.
+A user's own names are mapped to these in `playbook.toml`. Columns that are not named here are kept as they are, as
+event properties or user attributes.
 """
 
 from __future__ import annotations

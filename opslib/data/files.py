@@ -122,11 +122,17 @@ def read_files(
     formats = [detect_format(f, delimiter=delimiter, header=header) for f in files]
     kinds = {f.kind for f in formats}
     if len(kinds) > 1:
-        raise InputError(f"'{files[0].parent.name}' mixes Parquet and text files: name one kind, for example *.parquet.")
+        raise InputError(
+            f"'{files[0].parent.name}' mixes Parquet and text files: name one kind, for example *.parquet."
+        )
     names = [str(f) for f in files]
     try:
         if kinds == {"parquet"}:
-            return connection.read_parquet(names, union_by_name=True) if len(names) > 1 else connection.read_parquet(names[0])
+            return (
+                connection.read_parquet(names, union_by_name=True)
+                if len(names) > 1
+                else connection.read_parquet(names[0])
+            )
         if formats[0].delimiter == WHITESPACE:
             return _read_whitespace(connection, names, header=formats[0].header)
         return _read_delimited(connection, names, formats[0], as_text)
@@ -134,9 +140,7 @@ def read_files(
         raise InputError(_explain_engine(files, error)) from None
 
 
-def _read_delimited(
-    connection: Backend, names: list[str], form: FileFormat, as_text: tuple[str, ...]
-) -> ibis.Table:
+def _read_delimited(connection: Backend, names: list[str], form: FileFormat, as_text: tuple[str, ...]) -> ibis.Table:
     # Types come from the whole file, so that one word in line 900,000 of a column of numbers is not a crash later.
     options: dict[str, Any] = {"delim": form.delimiter, "header": form.header, "sample_size": -1}
     if len(names) > 1:

@@ -144,10 +144,10 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
     aggregates["kept"] = kept.sum().fill_null(0) if kept is not None else mapped.raw.count()
     for key, (_, _, condition) in bad.items():
         aggregates[key] = _within(condition, kept).sum().fill_null(0)
-    key = mapped.columns.get(mapped.contract.unique or "")
-    check_key = key is not None and source.rows != "lines"
+    unique = mapped.columns.get(mapped.contract.unique or "")
+    check_key = unique is not None and source.rows != "lines"
     if check_key:
-        distinct = _where(key, kept)
+        distinct = _where(unique, kept)
         aggregates["keys"] = distinct.nunique()
         aggregates["filled"] = distinct.count()
     time = mapped.columns.get(mapped.contract.time_column or "")
@@ -159,8 +159,10 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
 
     rows, count = int(found["rows"]), int(found["kept"])
     if rows == 0 or count == 0:
-        text = MEANINGS["empty_table"] + ("" if rows == 0 else " after [tables.%s] keep" % name)
-        problems.append(Problem(name, "", "empty_table", 0, rows, "unfit", text, remedy="Check the file and the filters."))
+        text = MEANINGS["empty_table"] + ("" if rows == 0 else f" after [tables.{name}] keep")
+        problems.append(
+            Problem(name, "", "empty_table", 0, rows, "unfit", text, remedy="Check the file and the filters.")
+        )
     if rows > count:
         examples = tuple(str(f) for f in source.keep)
         text = MEANINGS["filtered"].format(table=name)
@@ -231,9 +233,7 @@ def _check_shape(mapped: MappedTable) -> list[Problem]:
     return problems
 
 
-def _row_rules(
-    mapped: MappedTable, source: TableSource, playbook: Playbook
-) -> dict[str, tuple[str, str, Any]]:
+def _row_rules(mapped: MappedTable, source: TableSource, playbook: Playbook) -> dict[str, tuple[str, str, Any]]:
     """Every rule on single rows: unique name -> (rule, column, condition over the user's table)."""
     rules: list[tuple[str, str, Any]] = []
     limit = future_limit(playbook)
@@ -287,7 +287,9 @@ def _row_problem(
         severity = "warning"
     elif rule == "mixed_zones":
         if number == rows:
-            return Problem(contract.table, column, rule, number, rows, "note", "carry their own time zone: read as such")
+            return Problem(
+                contract.table, column, rule, number, rows, "note", "carry their own time zone: read as such"
+            )
         remedy = "Write all of them with a zone, or none."
     elif rule in source.drop:
         severity, text = "warning", f"{text} and are left out, as [tables.{contract.table}] drop says"
@@ -313,7 +315,7 @@ def _duplicate_problem(mapped: MappedTable, source: TableSource, number: int, ro
         return Problem(contract.table, column, "duplicate_key", number, rows, "warning", text, examples)
     remedy = f'Mend the file, or keep one row a key: drop = ["duplicate_key"] under [tables.{contract.table}].'
     if contract.table == "orders":
-        remedy += " If each row is a line of an order, write rows = \"lines\"."
+        remedy += ' If each row is a line of an order, write rows = "lines".'
     return Problem(contract.table, column, "duplicate_key", number, rows, "unfit", text, examples, remedy)
 
 

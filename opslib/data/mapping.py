@@ -183,7 +183,8 @@ def _read_flag(value: Any, origin: ColumnSource) -> Any:
     if kind.is_string():
         lower = value.strip().lower()
         return ibis.cases(
-            (lower.isin(("true", "yes", "y", "t", "1")), True), (lower.isin(("false", "no", "n", "f", "0")), False)
+            (lower.isin(("true", "yes", "y", "t", "1")), True),
+            (lower.isin(("false", "no", "n", "f", "0")), False),
         )
     raise _WrongKindError(f"is of type {kind}, but must be true or false")
 
@@ -227,12 +228,12 @@ def _from_zone(local: Any, origin: ColumnSource) -> Any:
 
 
 @ibis.udf.scalar.builtin(name="try_strptime")
-def _try_strptime(text: str, form: str) -> dtypes.Timestamp(scale=6):  # type: ignore[empty-body, valid-type]
+def try_strptime(text: str, form: str) -> dtypes.Timestamp(scale=6):  # type: ignore[valid-type]
     """The embedded engine's parser that gives nothing where a text does not fit."""
 
 
 def _parse_text(text: Any, form: str) -> Any:
-    return _try_strptime(text, form)
+    return try_strptime(text, form)
 
 
 _READERS: dict[Kind, Callable[[Any, ColumnSource], Any]] = {

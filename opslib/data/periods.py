@@ -1,7 +1,7 @@
 """Days, quarters and the company's clock.
 
-All timestamps are UTC; the playbook's time zone decides on which day something happened. The conversion is written as a few
-fixed offsets (`Calendar.local_time`), because asking the engine to convert time zones row by row is an order slower.
+All timestamps are UTC; the playbook's time zone decides on which day something happened. The conversion is written as a
+few fixed offsets (`Calendar.local_time`), because converting time zones row by row in the engine is an order slower.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Calendar:
         return self.local_time(ts).date()
 
     def to_utc(self, local: Any) -> Any:
-        """Turn a wall-clock timestamp expression into UTC; an hour that occurs twice is taken as its first occurrence."""
+        """Turn a wall-clock timestamp expression into UTC; an hour that occurs twice is taken as the first."""
         *before, (_, last) = self.offsets
         if not before:
             return self._shift(local, -last)

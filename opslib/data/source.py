@@ -91,9 +91,8 @@ class Data:
             sums = {c: table[c].sum() for c in ("amount", "discount", "cost") if c in table.columns}
             # Further columns only if the playbook names them: lines of one order may differ in the others.
             named = [c for c in source.columns if mapped.contract.column(c) is None]
-            table = table.group_by("order_id", "user_id").aggregate(
-                ts=table.ts.min(), **sums, **{c: table[c].min() for c in named}
-            )
+            lines = table.group_by("order_id", "user_id")
+            table = self._keep(lines.aggregate(ts=table.ts.min(), **sums, **{c: table[c].min() for c in named}))
         elif "duplicate_key" in source.drop and mapped.contract.unique in table.columns:
             first = ibis.row_number().over(group_by=mapped.contract.unique, order_by=list(table.columns))
             table = table.mutate(_nth=first).filter(lambda t: t._nth == 0).drop("_nth")
@@ -198,7 +197,7 @@ class Data:
 
     @cached_property
     def active_days(self) -> ir.Table:
-        """Who was active on which local day: user_id, day; one row a user and day, computed once and kept in the engine."""
+        """Who was active on which local day: user_id, day; one row a user and day, kept in the engine once computed."""
         table, activity = self.table(self.activity_name), self.playbook.activity
         if self.activity_name == "events":
             if activity.events:
@@ -238,7 +237,9 @@ class Data:
         known = self.segment_columns
         if column not in known:
             choice = f"Segments can name: {', '.join(known)}." if known else "These data have no user attributes."
-            raise InputError(f"Segment '{segment}': there is no column '{column}'.{suggest_name(column, known)} {choice}")
+            raise InputError(
+                f"Segment '{segment}': there is no column '{column}'.{suggest_name(column, known)} {choice}"
+            )
         values = self.attributes.group_by(column).aggregate(users=lambda t: t.count())
         rows = self.execute(values.order_by([values.users.desc(), values[column]]).limit(1000))
         names = [str(v) for v in rows[column].dropna()]

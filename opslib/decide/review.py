@@ -73,7 +73,9 @@ class QuarterlyReview:
     def changes(self) -> dict[str, Change]:
         """Headline metric -> change against the quarter before; the difference is None where none can be told."""
         before = self.before.estimates() if self.before else {}
-        return {name: compare_estimates(now, before.get(name, _unknown(now))) for name, now in self.now.estimates().items()}
+        return {
+            name: compare_estimates(now, before.get(name, _unknown(now))) for name, now in self.now.estimates().items()
+        }
 
     def findings(self) -> list[dict[str, Any]]:
         """Everything a machine may want to read, as flat records."""
@@ -215,9 +217,7 @@ def _without_partial_totals(before: PeriodMeasures, now: Period) -> PeriodMeasur
     acquisition, revenue = before.acquisition, before.revenue
     acquisition = AcquisitionResult(**{**vars(acquisition), "new_users": _unknown(acquisition.new_users, reason)})
     if revenue:
-        blank = {
-            n: _unknown(getattr(revenue, n), reason) for n in ("paying_users", "paying_rate", "revenue")
-        }
+        blank = {n: _unknown(getattr(revenue, n), reason) for n in ("paying_users", "paying_rate", "revenue")}
         revenue = RevenueResult(**{**vars(revenue), **blank})
     return PeriodMeasures(before.period, before.activity, before.retention, acquisition, revenue)
 

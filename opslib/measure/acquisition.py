@@ -12,7 +12,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
-from opslib.measure.estimate import Estimate, estimate_count, estimate_rate, quantile
+from opslib.measure.estimate import Estimate, estimate_count, estimate_rate, quantile, to_plain_record
 from opslib.measure.retention import find_first_days
 
 RETAINED_DAY = 7
@@ -28,8 +28,8 @@ class AcquisitionResult:
         new_users: users whose first active day lies in the period.
         cac: spend / new users of the channels with spend; None without spend.
         by_channel: channel, new_users_count, mature_count (day 7 has come), retained_count (active on day 7), d7_rate,
-            spend_amount, cac_amount with cac_low, cac_high, cost_per_retained_amount with its low and high; missing where
-            nothing was spent or too few users came.
+            spend_amount, cac_amount with cac_low, cac_high, cost_per_retained_amount with its low and high; missing
+            where nothing was spent or too few users came.
     """
 
     period: Period
@@ -42,8 +42,7 @@ class AcquisitionResult:
         estimates = [self.new_users, *([self.cac] if self.cac else [])]
         records = [e.to_finding(period=self.period.label) for e in estimates]
         for row in self.by_channel.to_dict("records"):
-            plain = {k: _plain(v) for k, v in row.items()}
-            records.append({"name": "channel", "period": self.period.label, **plain})
+            records.append({"name": "channel", "period": self.period.label, **to_plain_record(row)})
         return records
 
 
@@ -70,7 +69,8 @@ def measure_acquisition(
         An `AcquisitionResult`, channels with most new users first.
 
     CAC is the period's spend over the same period's new users. Cost per retained user is CAC over the share of the
-    channel's mature new users who were active on day 7. Intervals: Poisson for the users who came, Wilson for the share.
+    channel's mature new users who were active on day 7. Intervals: Poisson for the users who came, Wilson for the
+    share.
 
     >>> days = ibis.memtable({"user_id": [1, 2], "day": [dt.date(2026, 1, 1), dt.date(2026, 1, 2)]})
     >>> january = Period(dt.date(2026, 1, 1), dt.date(2026, 2, 1), "January")
@@ -107,9 +107,7 @@ def estimate_cost(name: str, spend: float, users: int, *, minimum: int = 20) -> 
     return Estimate(name, spend / users, spend, users, spend / count.high, spend / count.low, count.method, "amount")
 
 
-def _count_new_users(
-    active_days: ir.Table, period: Period, as_of: dt.date, channels: ir.Table | None
-) -> pd.DataFrame:
+def _count_new_users(active_days: ir.Table, period: Period, as_of: dt.date, channels: ir.Table | None) -> pd.DataFrame:
     first = find_first_days(active_days)
     new = first.filter((first.first_day >= period.start) & (first.first_day < period.end))
     returned = active_days.inner_join(new, "user_id")
@@ -157,7 +155,9 @@ def _estimate_costs(row: pd.Series) -> pd.Series:
         values |= {"cac_amount": cac.value, "cac_low": cac.low, "cac_high": cac.high}
         if cac.value is not None and share.value:
             assert share.low is not None and share.high is not None
-            relative = math.hypot(1 / math.sqrt(row["new_users_count"]), (share.high - share.low) / 2 / quantile() / share.value)
+            relative = math.hypot(
+                1 / math.sqrt(row["new_users_count"]), (share.high - share.low) / 2 / quantile() / share.value
+            )
             cost, factor = cac.value / share.value, math.exp(quantile() * relative)
             values |= {
                 "cost_per_retained_amount": cost,
@@ -165,11 +165,3 @@ def _estimate_costs(row: pd.Series) -> pd.Series:
                 "cost_per_retained_high": cost * factor,
             }
     return pd.Series(values, dtype=float)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    if pd.isna(value):
-        return None
-    return float(f"{value:.10g}") if isinstance(value, float) else int(value)

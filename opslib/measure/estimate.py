@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
@@ -167,7 +169,15 @@ def estimate_total(
     low, high = max(0.0, total - half) if total >= 0 else total - half, total + half
     denominator = per if per != 1 else count
     return Estimate(
-        name, total / per, total, denominator, low / per, high / per, "compound Poisson over users", unit, confidence
+        name,
+        total / per,
+        total,
+        denominator,
+        low / per,
+        high / per,
+        "compound Poisson over users",
+        unit,
+        confidence,
     )
 
 
@@ -223,6 +233,28 @@ def compare_estimates(now: Estimate, before: Estimate) -> Change:
     high = difference + math.hypot(now.high - now.value, before.value - before.low)
     relative = difference / before.value if before.value else None
     return Change(now, before, difference, low, high, relative)
+
+
+def to_plain_record(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row as JSON knows it: see `to_plain`."""
+    return {str(k): to_plain(v) for k, v in row.items()}
+
+
+def to_plain(value: Any) -> Any:
+    """A value as JSON knows it: dates as ISO text, missing values as None, floats to ten digits.
+
+    >>> to_plain(float("nan")), to_plain(1 / 3), to_plain("a")
+    (None, 0.3333333333, 'a')
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if value != value:
+        return None
+    if isinstance(value, dt.datetime):
+        return value.date().isoformat() if value.time() == dt.time() else value.isoformat()
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return _round(float(value)) if isinstance(value, float) else int(value)
 
 
 def _round(value: float | None) -> float | None:

@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
-from opslib.measure.estimate import Estimate, estimate_count, estimate_mean, estimate_total
+from opslib.measure.estimate import Estimate, estimate_count, estimate_mean, estimate_total, to_plain_record
 
 Grain = Literal["day", "week", "month", "quarter"]
 
@@ -52,8 +52,8 @@ class GrowthAccountingResult:
 
     Attributes:
         grain: day, week, month or quarter.
-        periods: period_start, opening_count, new_count, resurrected_count, churned_count, closing_count, retained_count,
-            quick_ratio, complete; opening + new + resurrected - churned = closing, to the integer.
+        periods: period_start, opening_count, new_count, resurrected_count, churned_count, closing_count,
+            retained_count, quick_ratio, complete; opening + new + resurrected - churned = closing, to the integer.
     """
 
     grain: Grain
@@ -61,33 +61,32 @@ class GrowthAccountingResult:
 
     def findings(self) -> list[dict[str, Any]]:
         """One flat record a complete period."""
-        rows = self.periods[self.periods["complete"]].drop(columns="complete").to_dict("records")
-        return [
-            {"name": "growth_accounting", "period": f"{row.pop('period_start'):%Y-%m-%d}", **_plain(row)} for row in rows
-        ]
+        rows = (
+            self.periods[self.periods["complete"]].drop(columns="complete").rename(columns={"period_start": "period"})
+        )
+        return [{"name": "growth_accounting", **to_plain_record(row)} for row in rows.to_dict("records")]
 
 
 def measure_activity(active_days: ir.Table, period: Period) -> ActivityResult:
     """Count active users for each day of a period.
 
     Args:
-        active_days: user_id, day; one row a user and local day. Days before the period feed its first 7- and 30-day windows.
+        active_days: user_id, day; one row a user and local day. Days before the period feed its first 7- and 30-day
+            windows.
         period: the days to report.
 
     Returns:
         An `ActivityResult`.
 
-    Method: a user counts in a window of w days ending on any of the days d .. d+w-1 after an active day d, until the next
-    active day takes over. So every window is a running sum of +1 and -1, and one pass serves them all.
+    Method: a user counts in a window of w days ending on any of the days d .. d+w-1 after an active day d, until the
+    next active day takes over. So every window is a running sum of +1 and -1, and one pass serves them all.
 
     >>> days = ibis.memtable({"user_id": [1, 1, 2], "day": [dt.date(2026, 1, d) for d in (1, 3, 3)]})
     >>> result = measure_activity(days, Period(dt.date(2026, 1, 1), dt.date(2026, 1, 4), "first days"))
     >>> result.daily["dau_count"].tolist(), result.daily["wau_count"].tolist()
     ([1, 0, 2], [1, 1, 2])
     """
-    reach = active_days.filter(
-        (active_days.day >= period.start - MONTH_DAYS * DAY) & (active_days.day < period.end)
-    )
+    reach = active_days.filter((active_days.day >= period.start - MONTH_DAYS * DAY) & (active_days.day < period.end))
     following = reach.day.lead().over(group_by=reach.user_id, order_by=reach.day)
     gaps = reach.mutate(gap=ibis.coalesce(following.delta(reach.day, unit="day"), MONTH_DAYS + 1))
     gaps = gaps.mutate(gap=ibis.least(gaps.gap, MONTH_DAYS + 1))
@@ -114,9 +113,7 @@ def _sum_window(counted: pd.DataFrame, days: pd.DatetimeIndex, length: int) -> A
     """Distinct users of the `length` days up to each day, from counts of user-days by day and gap to the next one."""
     start = pd.to_datetime(counted["day"])
     stop = start + pd.to_timedelta(counted["gap"].clip(upper=length), unit="D")
-    changes = pd.concat(
-        [counted["users"].groupby(start).sum(), -counted["users"].groupby(stop.rename("day")).sum()]
-    )
+    changes = pd.concat([counted["users"].groupby(start).sum(), -counted["users"].groupby(stop.rename("day")).sum()])
     return changes.groupby(level=0).sum().cumsum().reindex(days, method="ffill").fillna(0).astype(int).to_numpy()
 
 
@@ -144,12 +141,12 @@ def measure_stickiness(active_days: ir.Table, last_day: dt.date) -> Estimate:
     """
     period = Period(last_day - (STICKINESS_DAYS - 1) * DAY, last_day + DAY, "last 28 days")
     users, total, squares = _sum_days_per_user(active_days, period)
-    return estimate_mean(
-        "stickiness_rate", total / STICKINESS_DAYS, squares / STICKINESS_DAYS**2, users, unit="rate"
-    )
+    return estimate_mean("stickiness_rate", total / STICKINESS_DAYS, squares / STICKINESS_DAYS**2, users, unit="rate")
 
 
-def account_growth(active_days: ir.Table, span: Period, *, grain: Grain = "week", week_start: int = 0) -> GrowthAccountingResult:
+def account_growth(
+    active_days: ir.Table, span: Period, *, grain: Grain = "week", week_start: int = 0
+) -> GrowthAccountingResult:
     """Account for growth: opening + new + resurrected - churned = closing in every period.
 
     Args:
@@ -162,7 +159,8 @@ def account_growth(active_days: ir.Table, span: Period, *, grain: Grain = "week"
         A `GrowthAccountingResult`, one row a period from the first to the last, also empty ones.
 
     A user is new in the first period ever active, retained when active in this and the period before, resurrected when
-    active now and earlier but not in the period before, churned in a period when active in the one before but not in it.
+    active now and earlier but not in the period before, churned in a period when active in the one before but not
+    in it.
 
     Source: Social Capital, "Diligence at Social Capital, part 1: accounting for user growth" (2016).
     """
@@ -210,7 +208,9 @@ def _balance(counted: pd.DataFrame, span: Period, grain: Grain, week_start: int)
         frame["churned_count"] > 0
     )
     ends = [*starts[1:], starts[-1] + pd.tseries.frequencies.to_offset(_FREQUENCIES[grain](week_start))]
-    frame["complete"] = [s >= pd.Timestamp(span.start) and e <= pd.Timestamp(span.end) for s, e in zip(starts, ends, strict=True)]
+    frame["complete"] = [
+        s >= pd.Timestamp(span.start) and e <= pd.Timestamp(span.end) for s, e in zip(starts, ends, strict=True)
+    ]
     return frame
 
 
@@ -243,8 +243,3 @@ def floor_day(day: dt.date, grain: Grain, week_start: int = 0) -> dt.date:
     if grain == "month":
         return day.replace(day=1)
     return day.replace(month=3 * ((day.month - 1) // 3) + 1, day=1) if grain == "quarter" else day
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Numbers as JSON knows them: a ratio without a denominator is missing, not NaN."""
-    return {k: None if pd.isna(v) else float(f"{v:.10g}") if isinstance(v, float) else int(v) for k, v in row.items()}

@@ -34,7 +34,8 @@ class RetentionResult:
     def findings(self) -> list[dict[str, Any]]:
         """Estimates as flat records."""
         return [
-            estimate.to_finding(period=self.period.label, immature=self.immature[n]) for n, estimate in self.days.items()
+            estimate.to_finding(period=self.period.label, immature=self.immature[n])
+            for n, estimate in self.days.items()
         ]
 
 
@@ -86,7 +87,7 @@ def _collect(counted: pd.DataFrame, period: Period, as_of: dt.date, days: Sequen
     counted["first_day"] = pd.to_datetime(counted["first_day"])
     wide = counted.pivot_table(index="first_day", columns="age", values="users", aggfunc="sum", fill_value=0)
     wide = wide.reindex(columns=[0, *days], fill_value=0).astype(int)
-    months = wide.index.to_period("M").to_timestamp() if len(wide) else wide.index
+    months = pd.DatetimeIndex(wide.index).to_period("M").to_timestamp()
     estimates, immature, rows = {}, {}, []
     for n in days:
         mature = wide.index <= pd.Timestamp(as_of - n * DAY)

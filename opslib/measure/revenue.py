@@ -40,9 +40,7 @@ class RevenueResult:
         return [e.to_finding(period=self.period.label) for e in estimates]
 
 
-def measure_revenue(
-    orders: ir.Table, active_days: ir.Table, period: Period, *, calendar: Calendar
-) -> RevenueResult:
+def measure_revenue(orders: ir.Table, active_days: ir.Table, period: Period, *, calendar: Calendar) -> RevenueResult:
     """Measure revenue and paying users of a period.
 
     Args:
@@ -55,7 +53,8 @@ def measure_revenue(
         A `RevenueResult`. Users with an order but no activity count as active.
 
     >>> import ibis, datetime as dt
-    >>> orders = ibis.memtable({"user_id": [1, 1, 2], "ts": [dt.datetime(2026, 1, d) for d in (1, 2, 3)], "amount": [5., 5., 8.]})
+    >>> times = [dt.datetime(2026, 1, d) for d in (1, 2, 3)]
+    >>> orders = ibis.memtable({"user_id": [1, 1, 2], "ts": times, "amount": [5.0, 5.0, 8.0]})
     >>> days = ibis.memtable({"user_id": [1, 2, 3], "day": [dt.date(2026, 1, 1)] * 3})
     >>> january = Period(dt.date(2026, 1, 1), dt.date(2026, 2, 1), "January")
     >>> result = measure_revenue(orders, days, january, calendar=Calendar())

@@ -1,0 +1,381 @@
+"""Looking at a user's own files and guessing the playbook: which table each is, which column means what, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+
+from opslib.data.contract import CONTRACTS, Column
+from opslib.data.files import FileFormat, detect_format, find_files, read_files
+from opslib.data.mapping import try_strptime
+from opslib.errors import InputError
+
+# Names that people give to the contract's columns, lower case without separators.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "user_id": (
+        "userid", "user", "uid", "customerid", "customer", "custid", "clientid", "memberid", "accountid", "distinctid",
+        "visitorid", "personid", "playerid", "buyerid", "senderid", "sender", "src", "fromuser",
+        "用户id", "用户", "会员id", "客户id",
+    ),
+    "ts": (
+        "ts", "timestamp", "time", "datetime", "eventtime", "eventat", "createdat", "occurredat", "invoicedate",
+        "orderdate", "orderedat", "paidat", "purchasedate", "purchasedat", "transactiondate", "sentat", "date", "day",
+        "时间", "日期", "下单时间",
+    ),
+    "event": ("event", "eventname", "eventtype", "action", "activity", "behavior", "behaviour", "事件", "行为"),
+    "amount": (
+        "amount", "revenue", "total", "totalamount", "totalprice", "value", "sales", "payment", "paid",
+        "dollarvalue", "gmv",
+        "金额", "实付金额",
+    ),
+    "order_id": ("orderid", "order", "invoice", "invoiceno", "invoiceid", "transactionid", "orderno", "receiptid",
+                 "订单号", "订单id"),
+    "discount": ("discount", "discountamount", "优惠"),
+    "signup_at": ("signupat", "signupdate", "registeredat", "registrationdate", "createdat", "joinedat", "firstseen",
+                  "注册时间"),
+    "channel": ("channel", "source", "utmsource", "acquisitionchannel", "mediasource", "渠道"),
+    "domain": ("domain", "trafficdomain"),
+    "date": ("date", "day", "日期"),
+    "inviter_id": ("inviterid", "referrerid", "inviter"),
+    "invitee_id": ("inviteeid", "refereeid", "invitee"),
+    "requests": ("requests", "hits"),
+    "is_complaint": ("iscomplaint", "complaint"),
+    "opened_at": ("openedat", "createdat"),
+}  # fmt: skip
+QUANTITY = ("quantity", "qty", "units", "数量")
+UNIT_PRICE = ("unitprice", "price", "itemprice", "单价")
+
+DATE_FORMATS = (
+    "%Y%m%d", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%y", "%m-%d-%y", "%d/%m/%y",
+    "%m/%d/%y", "%d-%b-%y", "%d-%b-%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%y %H:%M",
+    "%d/%m/%y %H:%M", "%d.%m.%Y %H:%M", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y%m%d%H%M%S",
+    "%Y年%m月%d日",
+)  # fmt: skip
+ISO = "ISO"
+UNIX_RANGES = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}
+HANDBOOK_TARGETS = {"d1_rate": 0.35, "d7_rate": 0.25, "stickiness_rate": 0.25}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One line of the playbook with the reason for it."""
+
+    key: str
+    value: str
+    reason: str
+
+
+@dataclass
+class TableGuess:
+    """What one file seems to be."""
+
+    table: str
+    source: str
+    rows: int
+    settings: list[Guess] = field(default_factory=list)
+    columns: list[Guess] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+
+def write_playbook(
+    sources: Sequence[str | Path], *, out: str | Path = "playbook.toml", force: bool = False
+) -> list[TableGuess]:
+    """Look at data files and write a commented playbook for them.
+
+    Args:
+        sources: files, folders or globs; each file becomes one table.
+        out: the playbook to write.
+        force: replace an existing file.
+
+    Returns:
+        What was guessed, one entry a table; `questions` holds what the user should confirm.
+
+    Raises:
+        InputError: nothing readable, no times or no users to be found, or `out` exists.
+    """
+    out = Path(out)
+    if out.exists() and not force:
+        raise InputError(f"'{out}' exists. Name another file with --out, or replace it with --force.")
+    if not out.parent.is_dir():
+        raise InputError(f"There is no folder '{out.parent}' to write the playbook to.")
+    files = [file for source in sources for file in _expand(str(source))]
+    guesses: dict[str, TableGuess] = {}
+    for file in files:
+        guess = guess_table(file, folder=out.parent)
+        if guess.table in guesses:
+            raise InputError(
+                f"'{file.name}' and '{Path(guesses[guess.table].source).name}' both look like table {guess.table}. "
+                "Name one of them, or put both into one folder and name the folder in the playbook."
+            )
+        guesses[guess.table] = guess
+    name = files[0].stem if len(files) == 1 else files[0].parent.resolve().name
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.write_text(_to_toml(name, list(guesses.values())), encoding="utf-8")
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"'{out}' cannot be written: {error.strerror}.") from None
+    return list(guesses.values())
+
+
+def _expand(source: str) -> list[Path]:
+    return find_files(source, Path.cwd())
+
+
+def guess_table(file: Path, *, folder: Path = Path()) -> TableGuess:
+    """Guess what one file is.
+
+    Raises:
+        InputError: the file has no column that reads like a time or like a user.
+    """
+    form = detect_format(file)
+    connection = ibis.duckdb.connect()
+    raw = read_files(connection, [file])
+    rows = int(raw.count().to_pandas())
+    table = _choose_table(file, raw, form)
+    guess = TableGuess(table, _relative(file, folder), rows)
+    if form.kind == "text" and (form.delimiter != "," or not form.header):
+        guess.settings.append(Guess("delimiter", json.dumps(form.delimiter), "what stands between the values"))
+        reason = "the first line holds names" if form.header else "the first line holds values, so columns are numbered"
+        guess.settings.append(Guess("header", "true" if form.header else "false", reason))
+    taken: set[str] = set()
+    for column in CONTRACTS[table].columns:
+        found = _guess_column(column, table, raw, form, taken)
+        if found is not None:
+            guess.columns.append(found)
+        elif column.required:
+            raise InputError(
+                f"'{file.name}' looks like table {table}, but no column reads like {column.name} ({column.meaning}). "
+                f"Its columns: {', '.join(raw.columns)}. Rename one to {column.name}, or write the playbook by hand."
+            )
+    _ask(guess, raw)
+    return guess
+
+
+def _relative(file: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return file.resolve().as_posix()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-.#]+", "", name).lower()
+
+
+def _named(raw: ir.Table, target: str, taken: set[str]) -> str | None:
+    """The column whose name means `target`, the clearest name first."""
+    names = {_plain(c): c for c in raw.columns if c not in taken}
+    return next((names[s] for s in (_plain(target), *SYNONYMS.get(target, ())) if s in names), None)
+
+
+def _choose_table(file: Path, raw: ir.Table, form: FileFormat) -> str:
+    for word in (_plain(file.stem), _plain(file.parent.name)):
+        for table in CONTRACTS:
+            if word in (table, table.rstrip("s")):
+                return table
+    scores = {}
+    for name, contract in CONTRACTS.items():
+        required = [c.name for c in contract.columns if c.required]
+        own = [c for c in required if c not in ("user_id", "ts", "amount", "event")]
+        if own and all(_named(raw, c, set()) for c in required):
+            scores[name] = len(required)
+    if scores:
+        return max(scores, key=lambda n: (scores[n], n))
+    plain = {_plain(c) for c in raw.columns}
+    priced = bool(plain & set(QUANTITY)) and bool(plain & set(UNIT_PRICE))
+    has_amount = _named(raw, "amount", set()) or priced
+    decimals = [c for c in raw.columns if raw[c].type().is_floating()]
+    if _named(raw, "event", set()):
+        return "events"
+    return "orders" if has_amount or (not form.header and decimals) else "events"
+
+
+def _guess_column(column: Column, table: str, raw: ir.Table, form: FileFormat, taken: set[str]) -> Guess | None:
+    name = _named(raw, column.name, taken)
+    why = "the name says so"
+    if name is None and not form.header and column.required:
+        name, why = _by_value(column, raw, taken)
+    if column.name == "amount" and table == "orders":
+        plain = {_plain(c): c for c in raw.columns}
+        quantity = next((plain[q] for q in QUANTITY if q in plain), None)
+        price = next((plain[p] for p in UNIT_PRICE if p in plain), None)
+        if quantity and price and (name is None or name == price):
+            taken |= {quantity, price}
+            value = f"{{ multiply = [{_quote(quantity)}, {_quote(price)}] }}"
+            return Guess("amount", value, "quantity times unit price")
+    if name is None and column.name == "event":
+        return Guess("event", '{ value = "active" }', "the file names no event: every row counts as activity")
+    if name is None and column.kind in ("timestamp", "date") and column.required:
+        name, why = _by_value(column, raw, taken)
+    if name is None:
+        return None
+    taken.add(name)
+    quoted = _quote(name)
+    if column.kind in ("timestamp", "date"):
+        options, reason = _guess_time(raw, name)
+        if options is None:
+            if not column.required:
+                return None
+            raise InputError(
+                f"Column '{name}' should say when things happened ({column.name}), but its values do not read like "
+                f"times, for example {_examples(raw, name)}. "
+                "Store them as 2026-06-30 12:34:56, or name their format in the playbook."
+            )
+        return Guess(column.name, f"{{ column = {quoted}{options} }}" if options else quoted, f"{why}; {reason}")
+    if column.kind == "key" and raw[name].type().is_string() and raw[name].type() != "uuid":
+        why += f"; for example {_examples(raw, name)}"
+    return Guess(column.name, quoted, why)
+
+
+def _by_value(column: Column, raw: ir.Table, taken: set[str]) -> tuple[str | None, str]:
+    free = [c for c in raw.columns if c not in taken]
+    if column.kind in ("timestamp", "date"):
+        for name in free:
+            if _guess_time(raw, name)[0] is not None:
+                return name, "the first column that reads like a time"
+    elif column.kind == "key":
+        for name in free:
+            if (raw[name].type().is_integer() and _guess_time(raw, name)[0] is None) or raw[name].type().is_string():
+                return name, "the first column that reads like an id"
+    elif column.kind == "number":
+        for name in reversed(free):
+            if raw[name].type().is_floating():
+                return name, "the last column of decimal numbers"
+    return None, ""
+
+
+def _guess_time(raw: ir.Table, name: str) -> tuple[str | None, str]:
+    """The options that make a column a time (empty text: none needed), or None when it is not one; and the reason."""
+    column = raw[name]
+    kind = column.type()
+    if kind.is_timestamp() or kind.is_date():
+        return "", "times in the file"
+    if kind.is_integer() or kind.is_floating():
+        bounds = raw.aggregate(low=column.min(), high=column.max()).to_pandas().iloc[0]
+        low, high = float(bounds["low"] or 0), float(bounds["high"] or 0)
+        for unit, size in UNIX_RANGES.items():
+            if 0.3 * size <= low and high <= 3 * size:
+                return f', unit = "{unit}"', "numbers that fit a count since 1970"
+        digits = column.cast("int64").cast("string")
+        if low >= 19000101 and high <= 21001231 and _find_formats(raw, digits, ["%Y%m%d"]):
+            return ', format = "%Y%m%d"', "numbers that read like 20260630"
+        return None, ""
+    if kind.is_string():
+        fitting = _find_formats(raw, column.strip(), [ISO, *DATE_FORMATS])
+        if ISO in fitting:
+            return "", "texts that read like 2026-06-30"
+        if fitting:
+            doubt = f"; {fitting[1]} fits as well, so look at a few days" if len(fitting) > 1 else ""
+            return f', format = "{fitting[0]}"', f"all texts fit {fitting[0]}{doubt}"
+    return None, ""
+
+
+def _find_formats(raw: ir.Table, text: Any, formats: Sequence[str]) -> list[str]:
+    """The formats that fit every filled text of a column, found in one pass."""
+    sample = raw.select(text=text).limit(100).to_pandas()["text"].dropna()
+    if not sample.str.contains(r"\d.*\d").any():
+        return []
+    filled = text.notnull() & (text != "")
+    parsed = {f: text.try_cast("timestamp(6)") if f == ISO else try_strptime(text, f) for f in formats}
+    goods = {str(i): (filled & parsed[f].notnull()).sum() for i, f in enumerate(formats)}
+    counts = raw.aggregate(filled=filled.sum(), **goods).to_pandas().iloc[0]
+    return [f for i, f in enumerate(formats) if counts["filled"] > 0 and counts[str(i)] == counts["filled"]]
+
+
+def _examples(raw: ir.Table, name: str) -> str:
+    values = raw.filter(raw[name].notnull()).select(name).distinct().order_by(name).limit(2).to_pandas()[name]
+    return " and ".join(f"'{str(v)[:40]}'" for v in values)
+
+
+def _ask(guess: TableGuess, raw: ir.Table) -> None:
+    """Settings that follow from the values: rows to leave out, several rows an order; and what to confirm."""
+    columns = {g.key: g.value for g in guess.columns}
+    keep: list[str] = []
+    reasons: list[str] = []
+    user = columns.get("user_id")
+    if user:
+        name = json.loads(user)
+        empty = int(raw[name].isnull().sum().to_pandas() or 0)
+        if empty:
+            keep.append(f"{{ column = {user}, is_present = true }}")
+            reasons.append(f"{empty:,} of {guess.rows:,} rows have no {name}, so they belong to nobody")
+    amount = columns.get("amount")
+    if guess.table == "orders" and amount:
+        sources = re.findall(r'"(?:[^"\\]|\\.)*"', amount)
+        for quoted in sources if "multiply" in amount else []:
+            name = json.loads(quoted)
+            not_paid = int((raw[name] <= 0).sum().to_pandas() or 0)
+            if not_paid:
+                keep.append(f"{{ column = {quoted}, above = 0 }}")
+                reasons.append(f"{not_paid:,} rows have {name} of 0 or less (cancellations, gifts, corrections)")
+        order = columns.get("order_id")
+        if order:
+            key = raw[json.loads(order)]
+            counts = raw.aggregate(filled=key.count(), keys=key.nunique()).to_pandas().iloc[0]
+            if counts["filled"] > counts["keys"]:
+                shared = f"{int(counts['filled']):,} rows share {int(counts['keys']):,} order ids"
+                reason = f"{shared}: each row is a line of an order"
+                guess.settings.append(Guess("rows", '"lines"', reason))
+    if keep:
+        guess.settings.append(Guess("keep", f"[{', '.join(keep)}]", "; ".join(reasons)))
+        guess.questions.append(f"{guess.table}: rows are left out: {'; '.join(reasons)}.")
+    guess.questions += [
+        f"{guess.table}.{g.key} = {g.value}: {g.reason}." for g in guess.columns if "fits as well" in g.reason
+    ]
+
+
+def _to_toml(name: str, guesses: list[TableGuess]) -> str:
+    lines = [
+        "# Written by `opslib init`. Every line says why it was guessed.",
+        "# Correct what is wrong, then run `opslib check`.",
+        "",
+        "[company]",
+        _line("name", _quote(name), "the name of the data"),
+        _line(
+            "timezone",
+            '"UTC"',
+            "please confirm: the zone that decides on which day something happened, like Asia/Shanghai",
+        ),
+        _line("currency", '"USD"', "please confirm: the currency of amounts"),
+        _line("week_start", '"monday"', "or sunday"),
+    ]
+    for guess in guesses:
+        lines += ["", f"[tables.{guess.table}]"]
+        lines.append(
+            _line(
+                "source",
+                _quote(guess.source),
+                f"{guess.rows:,} rows; each is {CONTRACTS[guess.table].grain}",
+            )
+        )
+        lines += [_line(g.key, g.value, g.reason) for g in guess.settings]
+        lines += ["", f"[tables.{guess.table}.columns]"]
+        lines += [_line(g.key, g.value, g.reason) for g in guess.columns]
+    lines += [
+        "",
+        "# What you want to reach; uncomment and set. These are the numbers of the operations handbook.",
+        "[targets]",
+    ]
+    lines += [f"# {metric} = {{ at_least = {value} }}" for metric, value in HANDBOOK_TARGETS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    """A text as TOML writes it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _line(key: str, value: str, reason: str) -> str:
+    # A file's names reach this comment: without line breaks they cannot leave it.
+    comment = re.sub(r"[\x00-\x1f\x7f]+", " ", reason)
+    return f"{key} = {value}  # {comment}"

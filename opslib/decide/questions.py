@@ -1,0 +1,58 @@
+"""The questions that the notebooks answer, and which tables each one needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opslib.data.source import Data
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of an operations team.
+
+    Attributes:
+        question: as somebody would ask it.
+        notebook: where it is answered.
+        section: in which section.
+        needs: tables, or table.column, that must be there.
+        missing: those of them that the data do not have.
+    """
+
+    question: str
+    notebook: str
+    section: str
+    needs: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+# "events or orders": whoever buys is active, where there are no events.
+ACTIVITY = "events or orders"
+REVIEW = "40_quarterly_review"
+
+QUESTIONS = (
+    Question("Are more people using the product than last quarter?", REVIEW, "Activity", (ACTIVITY,)),
+    Question("Does growth come from new users, or do old ones stay and return?", REVIEW, "Growth", (ACTIVITY,)),
+    Question("Do new users come back the next day, after a week, after a month?", REVIEW, "Retention", (ACTIVITY,)),
+    Question("How many users pay, and how much?", REVIEW, "Money", ("orders",)),
+    Question("Which channels bring users who stay?", REVIEW, "Acquisition", (ACTIVITY, "users.channel")),
+    Question("What does a new user cost, and one who stays?", REVIEW, "Acquisition", ("users.channel", "spend")),
+    Question("Did we reach our targets?", REVIEW, "Answer", (ACTIVITY, "[targets] in the playbook")),
+)
+
+
+def list_questions(data: Data) -> list[Question]:
+    """List every question with what these data lack to answer it."""
+    return [
+        Question(q.question, q.notebook, q.section, q.needs, tuple(n for n in q.needs if not _has(data, n)))
+        for q in QUESTIONS
+    ]
+
+
+def _has(data: Data, need: str) -> bool:
+    if need == ACTIVITY:
+        return data.has("events") or data.has("orders")
+    if need.startswith("[targets]"):
+        return bool(data.playbook.targets)
+    table, _, column = need.partition(".")
+    return data.has(table) and (not column or column in data.table(table).columns)
