@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,15 @@ from opslib.measure.retention import find_first_days
 
 RETAINED_DAY = 7
 NO_CHANNEL = "(not given)"
+COST_COLUMNS = (
+    "d7_rate",
+    "cac_amount",
+    "cac_low",
+    "cac_high",
+    "cost_per_retained_amount",
+    "cost_per_retained_low",
+    "cost_per_retained_high",
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ def measure_acquisition(
     frame = users.merge(costs, on="channel", how="outer") if costs is not None else users.assign(spend_amount=math.nan)
     counts = ["new_users_count", "mature_count", "retained_count"]
     frame[counts] = frame[counts].fillna(0).astype(int)
-    frame = pd.concat([frame, frame.apply(_estimate_costs, axis=1)], axis=1)
+    costs_per_user = [_estimate_costs(row) for row in frame.to_dict("records")]
+    frame = pd.concat([frame, pd.DataFrame(costs_per_user, columns=list(COST_COLUMNS), dtype=float)], axis=1)
     frame = frame.sort_values(["new_users_count", "channel"], ascending=[False, True]).reset_index(drop=True)
     total = int(frame["new_users_count"].sum())
     paid = frame[frame["spend_amount"] > 0]
@@ -144,24 +155,22 @@ def _sum_costs(period: Period, spend: ir.Table | None, rewards: ir.Table | None)
     return table.group_by("channel").aggregate(spend_amount=table.spend_amount.sum()).to_pandas()
 
 
-def _estimate_costs(row: pd.Series) -> pd.Series:
+def _estimate_costs(row: Mapping[Any, Any]) -> dict[str, float | None]:
     share = estimate_rate("d7_rate", row["retained_count"], row["mature_count"])
-    values: dict[str, float | None] = {
-        "d7_rate": share.value, "cac_amount": None, "cac_low": None, "cac_high": None,
-        "cost_per_retained_amount": None, "cost_per_retained_low": None, "cost_per_retained_high": None,
-    }  # fmt: skip
-    if row["spend_amount"] > 0:
-        cac = estimate_cost("cac_amount", row["spend_amount"], row["new_users_count"])
-        values |= {"cac_amount": cac.value, "cac_low": cac.low, "cac_high": cac.high}
-        if cac.value is not None and share.value:
-            assert share.low is not None and share.high is not None
-            relative = math.hypot(
-                1 / math.sqrt(row["new_users_count"]), (share.high - share.low) / 2 / quantile() / share.value
-            )
-            cost, factor = cac.value / share.value, math.exp(quantile() * relative)
-            values |= {
-                "cost_per_retained_amount": cost,
-                "cost_per_retained_low": cost / factor,
-                "cost_per_retained_high": cost * factor,
-            }
-    return pd.Series(values, dtype=float)
+    values: dict[str, float | None] = {"d7_rate": share.value}
+    if not row["spend_amount"] > 0:
+        return values
+    cac = estimate_cost("cac_amount", row["spend_amount"], row["new_users_count"])
+    values |= {"cac_amount": cac.value, "cac_low": cac.low, "cac_high": cac.high}
+    if cac.value is None or not share.value:
+        return values
+    assert share.low is not None and share.high is not None
+    # Errors of the two parts on the log scale: a cost is a ratio.
+    share_error = (share.high - share.low) / 2 / quantile() / share.value
+    factor = math.exp(quantile() * math.hypot(1 / math.sqrt(row["new_users_count"]), share_error))
+    cost = cac.value / share.value
+    return values | {
+        "cost_per_retained_amount": cost,
+        "cost_per_retained_low": cost / factor,
+        "cost_per_retained_high": cost * factor,
+    }
