@@ -190,16 +190,16 @@ def _say_targets(review: QuarterlyReview) -> str:
     met = sum(v.status == "met" for v in verdicts)
     missed = [v for v in verdicts if v.status == "missed"]
     unclear = len(verdicts) - met - len(missed)
-    text = f"Of {len(verdicts)} targets {met} were met, {len(missed)} missed and {unclear} cannot be told yet"
+    text = f"Targets: {met} met, {len(missed)} missed, {unclear} not decided, of {len(verdicts)}"
     if missed:
-        text += ": " + "; ".join(_say_missed(v, review.currency) for v in missed)
+        text += ". Missed: " + "; ".join(_say_missed(v, review.currency) for v in missed)
     return text + "."
 
 
 def _say_missed(verdict: TargetVerdict, currency: str) -> str:
     unit = verdict.estimate.unit
     bound, value = (format_number(x, unit, currency=currency) for x in (verdict.target.bound, verdict.estimate.value))
-    return f"{label_metric(verdict.estimate.name)} is {value} instead of {bound}"
+    return f"{label_metric(verdict.estimate.name)} is {value} against {bound}"
 
 
 def _against(change: Change, review: QuarterlyReview) -> str:
@@ -209,14 +209,9 @@ def _against(change: Change, review: QuarterlyReview) -> str:
 def suggest_actions(review: QuarterlyReview) -> list[str]:
     """What to do next: one line for each missed target and each clear fall, the largest shortfall first."""
     changes = review.changes()
-    actions = [
-        f"{label_metric(v.estimate.name)} missed its target: {_say_missed(v, review.currency)}. "
-        f"Name an owner and open the investigation for it."
-        for v in sorted(
-            review.targets.values(), key=lambda v: abs(v.gap or 0) / (abs(v.target.bound) or 1), reverse=True
-        )
-        if v.status == "missed"
-    ]
+    missed = [v for v in review.targets.values() if v.status == "missed"]
+    missed.sort(key=lambda v: abs(v.gap or 0) / (abs(v.target.bound) or 1), reverse=True)
+    actions = [f"{_say_missed(v, review.currency)}: give it an owner and a date." for v in missed]
     actions += [_say_fall(n, c, review) for n, c in changes.items() if _is_fall(n, c) and not _is_missed(n, review)]
     worst = _find_worst_channel(review)
     if worst and _is_fall("d7_rate", changes["d7_rate"]):
