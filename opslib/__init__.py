@@ -17,6 +17,7 @@ from opslib import _startup as _startup
 if TYPE_CHECKING:
     from opslib.data.playbook import load_playbook
     from opslib.data.source import open_data
+    from opslib.decide.questions import survey_data
     from opslib.decide.review import review_quarter
     from opslib.errors import InputError, OpslibError
     from opslib.measure.acquisition import measure_acquisition
@@ -43,6 +44,7 @@ _HOMES = {
     "open_data": "opslib.data.source",
     "review_quarter": "opslib.decide.review",
     "show_answer": "opslib.present.answers",
+    "survey_data": "opslib.decide.questions",
     "show_next_actions": "opslib.present.answers",
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "review_quarter",
     "show_answer",
     "show_next_actions",
+    "survey_data",
 ]
 
 

@@ -1,10 +1,11 @@
-"""The committed notebooks keep the house rules: order of sections, no logic, parameters as defined once, clean files."""
+"""The committed notebooks keep the house rules: order of sections, no logic, parameters defined once, clean files."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class TestNotebook:
     def test_evidence_says_how_to_read_it(self, path: Path) -> None:
         """A section that shows a chart or a table says how to read it."""
         cells = read(path)["cells"]
-        for before, cell in zip(cells, cells[1:], strict=False):
+        for before, cell in pairwise(cells):
             shows = cell["cell_type"] == "code" and re.match(r"(charts|tables)\.", source(cell))
             if shows and before["cell_type"] == "markdown":
                 assert "How to read it" in source(before), source(cell)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from opslib.data.fitness import DataFitness
+from opslib.data.periods import Period
 from opslib.data.source import Data
 
 
@@ -26,6 +29,37 @@ class Question:
     missing: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class DataSurvey:
+    """What a company's data are good for.
+
+    Attributes:
+        fitness: the contract check.
+        span: from the first active day to the last full day.
+        zone: the time zone that decides on days.
+        activity: the table that says who was active.
+        questions: every question, with what is missing to answer it.
+    """
+
+    fitness: DataFitness
+    span: Period
+    zone: str
+    activity: str
+    questions: tuple[Question, ...]
+
+    def findings(self) -> list[dict[str, Any]]:
+        """One flat record a table and one a question."""
+        tables = [
+            {"name": "table", "table": p.table, "rows": p.rows, "left_out": p.rows - p.kept}
+            for p in self.fitness.profiles
+        ]
+        questions = [
+            {"name": "question", "question": q.question, "notebook": q.notebook, "missing": list(q.missing)}
+            for q in self.questions
+        ]
+        return [{"name": "fitness", "verdict": self.fitness.verdict}, *tables, *questions]
+
+
 # "events or orders": whoever buys is active, where there are no events.
 ACTIVITY = "events or orders"
 REVIEW = "40_quarterly_review"
@@ -39,6 +73,16 @@ QUESTIONS = (
     Question("What does a new user cost, and one who stays?", REVIEW, "Acquisition", ("users.channel", "spend")),
     Question("Did we reach our targets?", REVIEW, "Answer", (ACTIVITY, "[targets] in the playbook")),
 )
+
+
+def survey_data(data: Data) -> DataSurvey:
+    """Survey a company's data: fit or not, over which days, and which questions they can answer.
+
+    Raises:
+        InputError: a table cannot be read, or nobody was ever active.
+    """
+    zone = data.playbook.company.timezone
+    return DataSurvey(data.fitness, data.span, zone, data.activity_name, tuple(list_questions(data)))
 
 
 def list_questions(data: Data) -> list[Question]:

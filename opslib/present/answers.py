@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opslib.data.fitness import DataFitness
 from opslib.decide.review import QuarterlyReview
 from opslib.present.display import AnswerView, ListView
 from opslib.present.words import describe, describe_scope, suggest_actions
@@ -21,6 +22,11 @@ def show_answer(result: Any) -> AnswerView:
     lead = describe_scope(result) if isinstance(result, QuarterlyReview) else ""
     findings = result.findings() if hasattr(result, "findings") else []
     return AnswerView(lead, describe(result), findings)
+
+
+def show_verdict(fitness: DataFitness) -> ListView:
+    """Show in a sentence or two whether the data are fit; `tables.show_fitness` shows each table."""
+    return ListView(describe(fitness))
 
 
 def show_limits(review: QuarterlyReview) -> ListView:

@@ -34,7 +34,7 @@ def plot_activity(review: QuarterlyReview) -> ChartView:
             axis=alt.Axis(grid=False, tickMinStep=1),
         ),
         y=alt.Y("mean_count:Q", title="Users a day, mean of 7 days", scale=alt.Scale(zero=True)),
-        color=_period_color(review),
+        color=_period_color(review, symbol="stroke"),
         strokeDash=alt.StrokeDash("period:N", scale=_period_scale(review, [[1, 0], [5, 4]])),
         tooltip=[
             alt.Tooltip("period:N", title="Period"),
@@ -260,11 +260,12 @@ def _period_scale(review: QuarterlyReview, values: list[Any] | None = None) -> a
     return alt.Scale(domain=domain, range=values[: len(labels)][::-1]) if values else alt.Scale(domain=domain)
 
 
-def _period_color(review: QuarterlyReview) -> alt.Color:
-    return alt.Color("period:N", scale=_period_scale(review, [theme.NOW_COLOR, theme.BEFORE_COLOR]))
+def _period_color(review: QuarterlyReview, *, symbol: str = "square") -> alt.Color:
+    scale = _period_scale(review, [theme.NOW_COLOR, theme.BEFORE_COLOR])
+    return alt.Color("period:N", scale=scale, legend=alt.Legend(symbolType=symbol))
 
 
 def _versus(change: Any, review: QuarterlyReview) -> str:
     if change.difference is None or review.before is None:
         return ""
-    return f", {format_change(change)} against {review.before.period.label}"
+    return f", {format_change(change, against=review.before.period.label)}"

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from opslib.data.fitness import DataFitness
-from opslib.decide.questions import list_questions
+from opslib.decide.questions import DataSurvey
 from opslib.decide.review import QuarterlyReview
+from opslib.decide.targets import TargetVerdict
 from opslib.present.display import TableView
-from opslib.present.words import MISSING, format_change, format_interval, format_number, label_metric
-
-if TYPE_CHECKING:
-    from opslib.data.source import Data
+from opslib.present.words import MISSING, format_change, format_estimate, format_number, label_metric
 
 
 def make_table(
-    frame: pd.DataFrame, labels: dict[str, str], *, name: str, note: str = "", numeric: tuple[str, ...] = ()
+    frame: pd.DataFrame,
+    labels: dict[str, str],
+    *,
+    name: str,
+    note: str = "",
+    numeric: tuple[str, ...] = (),
+    unbroken: tuple[str, ...] = (),
 ) -> TableView:
     """Make a table for people.
 
@@ -27,6 +29,7 @@ def make_table(
         name: a fixed id, so that the same table is the same HTML.
         note: a line below the table.
         numeric: columns to align right.
+        unbroken: columns whose texts stay on one line.
 
     Returns:
         A `TableView`; every value is escaped.
@@ -40,8 +43,12 @@ def make_table(
     table = (
         table.sub_missing(missing_text=MISSING)
         .opt_horizontal_padding(scale=1.5)
-        .tab_options(table_font_size="14px", column_labels_font_weight="600", table_margin_left="0")
+        .tab_options(
+            table_font_size="13px", column_labels_font_weight="600", table_margin_left="0", table_font_names="inherit"
+        )
     )
+    if unbroken:
+        table = table.tab_style(gt.style.css("white-space: nowrap;"), gt.loc.body(columns=list(unbroken)))
     if note:
         table = table.tab_source_note(note)
     return TableView(table, shown, labels)
@@ -54,7 +61,8 @@ def show_fitness(fitness: DataFitness) -> TableView:
     frame["left_out"] = frame["left_out_count"].map("{:,}".format)
     for column in ("first_at", "last_at"):
         frame[column] = pd.to_datetime(frame[column]).dt.strftime("%Y-%m-%d %H:%M")
-    frame["problems"] = frame["problems"].map(lambda problems: " ".join(problems) or "none found")
+    broken = frame["problems"].map(bool).any()
+    frame["problems"] = frame["problems"].map(" ".join)
     labels = {
         "table": "Table",
         "grain": "A row is",
@@ -63,20 +71,16 @@ def show_fitness(fitness: DataFitness) -> TableView:
         "first_at": "First (UTC)",
         "last_at": "Last (UTC)",
         "verdict": "Verdict",
-        "problems": "Problems",
-    }
+    } | ({"problems": "Problems"} if broken else {})
+    note = f"All tables together: {fitness.verdict}." + ("" if broken else " No rule is broken.")
     return make_table(
-        frame,
-        labels,
-        name="fitness",
-        numeric=("rows", "left_out"),
-        note=f"All tables together: {fitness.verdict}.",
+        frame, labels, name="fitness", numeric=("rows", "left_out"), unbroken=("first_at", "last_at"), note=note
     )
 
 
-def show_questions(data: Data) -> TableView:
+def show_questions(survey: DataSurvey) -> TableView:
     """Which question each notebook answers, and whether these data can answer it."""
-    frame = pd.DataFrame.from_records([vars(q) for q in list_questions(data)])
+    frame = pd.DataFrame.from_records([vars(q) for q in survey.questions])
     frame["answer"] = [
         "yes" if not missing else f"needs {missing}" for missing in frame["missing"].map(lambda m: ", ".join(m))
     ]
@@ -99,32 +103,34 @@ def show_metrics(review: QuarterlyReview) -> TableView:
         rows.append(
             {
                 "metric": label_metric(name),
-                "value": format_number(now.value, now.unit, currency=review.currency),
-                "interval": format_interval(now) or now.note,
+                "value": format_estimate(now, currency=review.currency),
                 "counts": _format_counts(now.unit, now.numerator, now.denominator),
                 "before": format_number(change.before.value, now.unit, currency=review.currency),
                 "change": format_change(change),
                 "target": _format_target(verdict, now.unit, review.currency),
-                "status": verdict.status if verdict else "no target",
             }
         )
     before = review.before.period.label if review.before else "Before"
     labels = {
         "metric": "Metric",
-        "value": review.now.period.label,
-        "interval": "95% interval",
+        "value": f"{review.now.period.label} [95% interval]",
         "counts": "Made from",
         "before": before,
         "change": "Change",
         "target": "Target",
-        "status": "Verdict",
     }
     note = (
-        '"Within chance" means that the interval of the change includes none. '
+        "A change is within chance when its 95% interval holds zero. "
         "A target is met or missed only when the whole interval lies on that side of it."
     )
-    numeric = ("value", "interval", "counts", "before", "change", "target")
-    return make_table(pd.DataFrame(rows), labels, name="metrics", note=note, numeric=numeric)
+    return make_table(
+        pd.DataFrame(rows),
+        labels,
+        name="metrics",
+        note=note,
+        numeric=tuple(labels)[1:],
+        unbroken=("metric", "before", "change", "target"),
+    )
 
 
 def show_growth(review: QuarterlyReview) -> TableView:
@@ -158,36 +164,36 @@ def show_channels(review: QuarterlyReview) -> TableView:
         frame = frame.merge(review.before.acquisition.by_channel, on="channel", how="left", suffixes=("", "_before"))
     else:
         frame = frame.assign(**{f"{c}_before": None for c in frame.columns if c != "channel"})
-    shown = pd.DataFrame({"channel": frame["channel"], "new": [f"{n:,}" for n in frame["new_users_count"]]})
-    shown["new_before"] = [format_number(n, "count") for n in frame["new_users_count_before"]]
-    shown["d7"] = [
-        f"{format_number(rate, 'rate')} of {mature:,}" if pd.notna(rate) else "not enough data"
-        for rate, mature in zip(frame["d7_rate"], frame["mature_count"], strict=True)
+    shown = pd.DataFrame({"channel": frame["channel"]})
+    shown["new"] = [
+        f"{now:,} ({format_number(before, 'count')})"
+        for now, before in zip(frame["new_users_count"], frame["new_users_count_before"], strict=True)
     ]
-    shown["d7_before"] = [format_number(x, "rate") for x in frame["d7_rate_before"]]
+    shown["d7"] = [
+        f"{format_number(rate, 'rate')} of {mature:,} ({format_number(before, 'rate')})"
+        for rate, mature, before in zip(frame["d7_rate"], frame["mature_count"], frame["d7_rate_before"], strict=True)
+    ]
     for cost in ("cac", "cost_per_retained"):
-        shown[cost] = [
-            format_number(value, "amount")
-            + (f" [{format_number(low, 'amount')} to {format_number(high, 'amount')}]" if pd.notna(low) else "")
-            for value, low, high in zip(
-                frame[f"{cost}_amount"], frame[f"{cost}_low"], frame[f"{cost}_high"], strict=True
-            )
-        ]
-        shown[f"{cost}_before"] = [format_number(x, "amount") for x in frame[f"{cost}_amount_before"]]
-    now, before = review.now.period.label, review.before.period.label if review.before else "before"
+        columns = [f"{cost}_amount", f"{cost}_low", f"{cost}_high", f"{cost}_amount_before"]
+        shown[cost] = [_format_cost(*row) for row in frame[columns].itertuples(index=False)]
     labels = {
         "channel": "Channel",
-        "new": f"New users {now}",
-        "new_before": before,
-        "d7": f"D7 {now}",
-        "d7_before": before,
-        "cac": f"{review.currency} per new user {now}",
-        "cac_before": before,
+        "new": "New users",
+        "d7": "Back on day 7, of how many",
+        "cac": f"{review.currency} per new user",
         "cost_per_retained": f"{review.currency} per user who stays to day 7",
-        "cost_per_retained_before": before,
     }
-    note = "Spend includes referral rewards. The share on day 7 counts only users whose day 7 has come."
-    return make_table(shown, labels, name="channels", numeric=tuple(labels)[1:], note=note)
+    note = "Spend includes referral rewards. The share on day 7 counts only users whose day 7 has come. In square brackets "
+    note += "95% intervals" + (f", in round ones {review.before.period.label}." if review.before else ".")
+    numeric = tuple(labels)[1:]
+    return make_table(shown, labels, name="channels", numeric=numeric, unbroken=("new", "d7"), note=note)
+
+
+def _format_cost(value: float, low: float, high: float, before: float) -> str:
+    if pd.isna(value):
+        return MISSING
+    now, lower, upper, earlier = (format_number(x, "amount") for x in (value, low, high, before))
+    return f"{now} [{lower} to {upper}] ({earlier})"
 
 
 def _format_counts(unit: str, numerator: float, denominator: float) -> str:
@@ -199,9 +205,8 @@ def _format_counts(unit: str, numerator: float, denominator: float) -> str:
     return f"{top} / {denominator:,.0f} users"
 
 
-def _format_target(verdict: object, unit: str, currency: str) -> str:
+def _format_target(verdict: TargetVerdict | None, unit: str, currency: str) -> str:
     if verdict is None:
         return MISSING
-    target = verdict.target  # type: ignore[attr-defined]
-    sign = "≥" if target.at_least is not None else "≤"
-    return f"{sign} {format_number(target.bound, unit, currency=currency)}"
+    sign = "≥" if verdict.target.at_least is not None else "≤"
+    return f"{sign} {format_number(verdict.target.bound, unit, currency=currency)}: {verdict.status}"

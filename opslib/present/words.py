@@ -10,6 +10,7 @@ from functools import singledispatch
 import pandas as pd
 
 from opslib.data.fitness import DataFitness
+from opslib.decide.questions import DataSurvey
 from opslib.decide.review import QuarterlyReview
 from opslib.decide.targets import TargetVerdict
 from opslib.measure.estimate import Change, Estimate
@@ -75,8 +76,10 @@ def format_estimate(estimate: Estimate, *, currency: str = "") -> str:
     return f"{format_number(estimate.value, estimate.unit, currency=currency)} {format_interval(estimate)}"
 
 
-def format_change(change: Change, *, currency: str = "") -> str:
+def format_change(change: Change, *, against: str = "") -> str:
     """Write a change: points for rates, per cent for the rest; a change that may be chance is said to be so.
+
+    Pass `against` to name what it is compared with.
 
     >>> from opslib.measure.estimate import compare_estimates, estimate_rate
     >>> format_change(compare_estimates(estimate_rate("r", 560, 700), estimate_rate("r", 480, 800)))
@@ -90,7 +93,9 @@ def format_change(change: Change, *, currency: str = "") -> str:
         text = f"{change.relative:+.1%}"
     else:
         text = f"{change.difference:+,.0f}"
-    return text if change.clear else f"{text} (within chance)"
+    if against:
+        text = f"{text} against {against}"
+    return text if change.clear else f"{text}, within chance"
 
 
 @singledispatch
@@ -105,14 +110,28 @@ def describe(result: object) -> list[str]:
 
 @describe.register
 def _describe_fitness(fitness: DataFitness) -> list[str]:
-    tables = ", ".join(f"{p.table} ({p.kept:,} rows)" for p in fitness.profiles)
-    sentences = [f"The data are {fitness.verdict}: {tables}."]
+    rows = sum(p.kept for p in fitness.profiles)
+    count = len(fitness.profiles)
+    sentences = [f"The data are {fitness.verdict}: {rows:,} rows in {count} table{'s' * (count > 1)}."]
     for severity, lead in (("unfit", "Must be mended"), ("warning", "Be warned")):
         found = [p for p in fitness.problems if p.severity == severity]
         sentences += [f"{lead}: {p}" for p in found[:3]]
         if len(found) > 3:
             sentences.append(f"{len(found) - 3} more of this kind are in the table below.")
     return sentences
+
+
+@describe.register
+def _describe_survey(survey: DataSurvey) -> list[str]:
+    sentences = describe(survey.fitness)
+    sentences.append(
+        f"They cover {survey.span.days:,} full days, from {survey.span.start} to {survey.span.last_day}, as "
+        f"{survey.zone} counts days; whoever is in {survey.activity} is active."
+    )
+    able = [q for q in survey.questions if not q.missing]
+    text = f"They can answer {len(able)} of {len(survey.questions)} questions"
+    lacking = list(dict.fromkeys(m for q in survey.questions for m in q.missing))
+    return [*sentences, f"{text}; the rest need {', '.join(lacking)}." if lacking else f"{text}."]
 
 
 @describe.register
@@ -134,7 +153,8 @@ def _say_activity(review: QuarterlyReview) -> str:
     change = review.changes()["dau_count"]
     stickiness = review.now.activity.stickiness
     text = f"In {review.now.period.label} {format_estimate(change.now)} users were active on an average day"
-    text += _against(change, review)
+    if review.before and change.difference is not None:
+        text += f" ({format_change(change, against=review.before.period.label)})"
     if stickiness.known:
         text += f"; an active user of the last 28 days came on {28 * (stickiness.value or 0):.1f} of them"
     return text + "."
@@ -212,7 +232,12 @@ def suggest_actions(review: QuarterlyReview) -> list[str]:
     missed = [v for v in review.targets.values() if v.status == "missed"]
     missed.sort(key=lambda v: abs(v.gap or 0) / (abs(v.target.bound) or 1), reverse=True)
     actions = [f"{_say_missed(v, review.currency)}: give it an owner and a date." for v in missed]
-    actions += [_say_fall(n, c, review) for n, c in changes.items() if _is_fall(n, c) and not _is_missed(n, review)]
+    falls = [_say_fall(n, c, review) for n, c in changes.items() if _is_fall(n, c) and not _is_missed(n, review)]
+    if falls:
+        actions.append(
+            f"Worse by more than chance explains: {'; '.join(falls)}. Run this notebook for single segments "
+            "(parameter segment) to see whose fall it is."
+        )
     worst = _find_worst_channel(review)
     if worst and _is_fall("d7_rate", changes["d7_rate"]):
         actions.append(worst)
@@ -236,10 +261,7 @@ def _is_missed(name: str, review: QuarterlyReview) -> bool:
 
 def _say_fall(name: str, change: Change, review: QuarterlyReview) -> str:
     before, now = (format_number(e.value, e.unit, currency=review.currency) for e in (change.before, change.now))
-    return (
-        f"{label_metric(name)} went from {before} to {now}, more than chance explains: "
-        "run this notebook for single segments to see whose it is."
-    )
+    return f"{label_metric(name)} from {before} to {now}"
 
 
 def _find_worst_channel(review: QuarterlyReview) -> str | None:

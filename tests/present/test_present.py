@@ -108,7 +108,7 @@ def test_answer_carries_the_findings(sample: QuarterlyReview) -> None:
 
 def test_every_metric_in_the_table_has_counts_and_interval(sample: QuarterlyReview) -> None:
     frame = tables.show_metrics(sample).frame
-    assert (frame["interval"].str.startswith("[")).all()
+    assert frame["value"].str.contains(r"\[.+ to .+\]").all()
     assert (frame["counts"].str.contains(r"\d")).all()
 
 
@@ -130,6 +130,6 @@ def test_numbers_have_units(value: float | None, unit: str, text: str) -> None:
 
 def test_chance_is_called_chance() -> None:
     small = compare_estimates(estimate_rate("r", 30, 100), estimate_rate("r", 28, 100))
-    assert format_change(small) == "+2.0 points (within chance)"
+    assert format_change(small) == "+2.0 points, within chance"
     assert format_change(compare_estimates(estimate_count("c", 2000), estimate_count("c", 1000))) == "+100.0%"
     assert "at least 20 needed" in format_estimate(estimate_rate("r", 1, 5))
