@@ -103,7 +103,8 @@ def show_metrics(review: QuarterlyReview) -> TableView:
         rows.append(
             {
                 "metric": label_metric(name),
-                "value": format_estimate(now, currency=review.currency),
+                # An interval stays on one line.
+                "value": format_estimate(now, currency=review.currency).replace(" to ", "\u00a0to\u00a0"),
                 "counts": _format_counts(now.unit, now.numerator, now.denominator),
                 "before": format_number(change.before.value, now.unit, currency=review.currency),
                 "change": format_change(change),
@@ -183,8 +184,11 @@ def show_channels(review: QuarterlyReview) -> TableView:
         "cac": f"{review.currency} per new user",
         "cost_per_retained": f"{review.currency} per user who stays to day 7",
     }
-    note = "Spend includes referral rewards. The share on day 7 counts only users whose day 7 has come. In square brackets "
-    note += "95% intervals" + (f", in round ones {review.before.period.label}." if review.before else ".")
+    earlier = f", in round ones {review.before.period.label}" if review.before else ""
+    note = (
+        "Spend includes referral rewards. The share on day 7 counts only users whose day 7 has come. "
+        f"In square brackets 95% intervals{earlier}."
+    )
     numeric = tuple(labels)[1:]
     return make_table(shown, labels, name="channels", numeric=numeric, unbroken=("new", "d7"), note=note)
 

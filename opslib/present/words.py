@@ -17,8 +17,8 @@ from opslib.measure.estimate import Change, Estimate
 
 METRIC_LABELS = {
     "dau_count": "Daily active users (mean)",
-    "mau_count": "Monthly active users (last 30 days)",
-    "stickiness_rate": "Stickiness (DAU / MAU, last 28 days)",
+    "mau_count": "Monthly active users",
+    "stickiness_rate": "Stickiness (DAU / MAU)",
     "new_users_count": "New users",
     "d1_rate": "Next-day retention (D1)",
     "d7_rate": "Day-7 retention (D7)",

@@ -108,7 +108,7 @@ def test_answer_carries_the_findings(sample: QuarterlyReview) -> None:
 
 def test_every_metric_in_the_table_has_counts_and_interval(sample: QuarterlyReview) -> None:
     frame = tables.show_metrics(sample).frame
-    assert frame["value"].str.contains(r"\[.+ to .+\]").all()
+    assert frame["value"].str.contains(r"\[.+\sto\s.+\]").all()
     assert (frame["counts"].str.contains(r"\d")).all()
 
 
