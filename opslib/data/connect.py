@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,4 +83,4 @@ def _columns_read_as_text(name: str, source: TableSource) -> tuple[str, ...]:
 def first_line(error: Exception) -> str:
     """The first line of an engine's message: the rest is its own internals."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return re.sub(r"^[A-Z][\w ]* Error: ", "", lines[0])[:300] if lines else type(error).__name__

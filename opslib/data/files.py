@@ -5,8 +5,12 @@ Files are recognised by what is in them, not by their name.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import glob
+import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +24,14 @@ if TYPE_CHECKING:
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 WHITESPACE = "whitespace"
+SUFFIXES = (".parquet", ".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz")
+SAMPLE_BYTES = 65536
+# What the engine says of a Parquet file that is not whole.
+DAMAGE = ("magic bytes", "ooter", "too small to be", "TProtocol", "ecompress", "corrupt")
+# Bytes that no text has, and the starts of files that look like text at first.
+_CONTROLS = [bytes([n]) for n in range(32) if n not in (9, 10, 12, 13, 26)]
+_OTHER_KINDS = (b"PK\x03\x04", b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"SQLite format")
+_OTHER_TEXTS = re.compile(rb"\s*(\{\s*\"|\[\s*[{\[]|<!doctype|<html|<\?xml)", re.IGNORECASE)
 _TIME_OF_DAY = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 _VALUE = re.compile(rf"[-+]?[\d.]+([eE][-+]?\d+)?|\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}([ T]{_TIME_OF_DAY}.*)?")
 
@@ -31,6 +43,8 @@ class FileFormat:
     kind: str  # parquet or text
     delimiter: str = ","
     header: bool = True
+    skip: int = 0  # blank lines before the first line
+    gzip: bool = False
 
 
 def find_files(source: str, folder: Path) -> list[Path]:
@@ -42,7 +56,9 @@ def find_files(source: str, folder: Path) -> list[Path]:
     path = Path(source).expanduser()
     path = path if path.is_absolute() else folder / path
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".parquet", ".csv", ".txt", ".tsv"))
+        files = sorted(p for p in path.rglob("*") if p.is_file() and p.name.lower().endswith(SUFFIXES))
+        if not files:
+            raise InputError(f"There is no data file in folder '{source}': none ends in {', '.join(SUFFIXES)}.")
     elif path.is_file():
         files = [path]
     else:
@@ -64,36 +80,76 @@ def detect_format(path: Path, *, delimiter: str | None = None, header: bool | No
         InputError: the file is empty, unreadable, or neither Parquet nor text.
     """
     try:
+        str(path.resolve()).encode()
         with path.open("rb") as file:
-            start = file.read(65536)
+            start = file.read(SAMPLE_BYTES)
+        zipped = start[:2] == b"\x1f\x8b"
+        if zipped:
+            with gzip.open(path) as file:
+                start = file.read(SAMPLE_BYTES)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise InputError(_damaged(path.name, "gzip")) from None
+    except UnicodeEncodeError:
+        raise InputError(f"The name of {path.name!a} or of its folder is not valid UTF-8: rename it.") from None
     except OSError as error:
-        raise InputError(f"'{path.name}' cannot be read: {error.strerror}.") from None
+        raise InputError(f"'{path.name}' cannot be read: {error.strerror or error}.") from None
     if not start.strip():
         raise InputError(f"'{path.name}' is empty: there is nothing to read.")
-    if start[:4] == b"PAR1":
+    if start[:4] == b"PAR1" and not zipped:
         return FileFormat("parquet")
-    if start[:2] == b"\x1f\x8b":
-        return FileFormat("text", delimiter or ",", True if header is None else header)
-    if b"\0" in start or start[:4] in (b"PK\x03\x04", b"%PDF", b"\x89PNG"):
-        raise InputError(
-            f"'{path.name}' is neither CSV nor Parquet. Export the table as CSV or Parquet and name that file."
-        )
-    lines = [line for line in start.decode("utf-8-sig", errors="replace").splitlines() if line.strip()][:50]
-    delimiter = delimiter or _guess_delimiter(lines)
+    text = _decode_start(path.name, start)
+    skip = len(text) - len(text.lstrip("\r\n"))
+    skip = text[:skip].count("\n") or text[:skip].count("\r")
+    lines = [line for line in text.splitlines() if line.strip()]
+    # The last line of a sample may be cut in the middle.
+    lines = lines[:-1] if len(start) == SAMPLE_BYTES and len(lines) > 1 else lines
+    delimiter = delimiter or _guess_delimiter(lines[:50])
     if header is None:
         header = not any(_VALUE.fullmatch(cell.strip().strip('"')) for cell in split_line(lines[0], delimiter))
-    return FileFormat("text", delimiter, header)
+    return FileFormat("text", delimiter, header, skip, zipped)
+
+
+def _decode_start(name: str, start: bytes) -> str:
+    """The text at the start of a file, or the reason why it is none that we read."""
+    advice = "Export the table as CSV or Parquet and name that file."
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError(f"'{name}' is a text in UTF-16. Save it as UTF-8 (in Excel: 'CSV UTF-8').")
+    controls = sum(start.count(byte) for byte in _CONTROLS)
+    if b"\0" in start or start.startswith(_OTHER_KINDS) or controls > len(start) / 100:
+        raise InputError(f"'{name}' is neither CSV nor Parquet. {advice}")
+    if _OTHER_TEXTS.match(start.removeprefix(codecs.BOM_UTF8)):
+        raise InputError(f"'{name}' holds JSON or a web page, not a table. {advice}")
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(start)
+    except UnicodeDecodeError:
+        raise InputError(_not_utf8(name)) from None
+
+
+def _damaged(name: str, kind: str) -> str:
+    return f"'{name}' is a damaged or cut-off {kind} file. Write it again, or copy it again."
+
+
+def _not_utf8(name: str) -> str:
+    return (
+        f"'{name}' is not text in UTF-8 (perhaps GBK or Latin-1, or no CSV at all). Save it as UTF-8 "
+        "(in Excel: 'CSV UTF-8'; or: iconv -f GBK -t UTF-8)."
+    )
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
-    """Split a line of text at its delimiter (quotes are not looked at: good enough for a first line)."""
-    return line.split() if delimiter == WHITESPACE else line.split(delimiter)
+    """Split a line of text at its delimiter."""
+    return line.split() if delimiter == WHITESPACE else next(csv.reader([line], delimiter=delimiter), [])
 
 
 def _guess_delimiter(lines: list[str]) -> str:
+    widths = {d: [len(row) for row in csv.reader([line + "\n" for line in lines], delimiter=d)] for d in DELIMITERS}
+    # A value in quotes may hold line breaks, so the sample's last row may be half a row.
+    widths = {d: w[:-1] if len(w) > 2 else w for d, w in widths.items()}
+    even = [d for d in DELIMITERS if min(widths[d]) == max(widths[d]) > 1]
+    if even:
+        return max(even, key=lambda d: widths[d][0])
     for delimiter in DELIMITERS:
-        counts = [line.count(delimiter) for line in lines]
-        if min(counts) >= 1:
+        if min(widths[delimiter]) > 1:
             return delimiter
     counts = [len(line.split()) for line in lines]
     return WHITESPACE if min(counts) > 1 and min(counts) == max(counts) else ","
@@ -120,36 +176,62 @@ def read_files(
         InputError: a file is damaged or the files do not fit together.
     """
     formats = [detect_format(f, delimiter=delimiter, header=header) for f in files]
-    kinds = {f.kind for f in formats}
-    if len(kinds) > 1:
-        raise InputError(
-            f"'{files[0].parent.name}' mixes Parquet and text files: name one kind, for example *.parquet."
-        )
-    names = [str(f) for f in files]
+    form = formats[0]
+    for file, other in zip(files, formats, strict=True):
+        if other.kind != form.kind:
+            raise InputError(
+                f"'{files[0].parent.name}' mixes Parquet and text files: name one kind, for example *.parquet."
+            )
+        if (other.delimiter, other.header) != (form.delimiter, form.header):
+            raise InputError(
+                f"'{files[0].name}' and '{file.name}' are written differently ({_describe(form)}; {_describe(other)}). "
+                "Write them the same way, or name one of them."
+            )
+    # The engine would take [ and * in a file's name as a pattern.
+    names = [glob.escape(str(f)) for f in files]
     try:
-        if kinds == {"parquet"}:
+        if form.kind == "parquet":
             return (
                 connection.read_parquet(names, union_by_name=True)
                 if len(names) > 1
                 else connection.read_parquet(names[0])
             )
-        if formats[0].delimiter == WHITESPACE:
-            return _read_whitespace(connection, names, header=formats[0].header)
-        return _read_delimited(connection, names, formats[0], as_text)
+        if form.delimiter == WHITESPACE:
+            return _read_whitespace(connection, names, header=form.header)
+        return _read_delimited(connection, names, form, as_text)
     except Exception as error:
-        raise InputError(_explain_engine(files, error)) from None
+        raise InputError(explain_failure(files, form, error)) from None
+
+
+def _describe(form: FileFormat) -> str:
+    first = "names" if form.header else "values"
+    return f"{DELIMITERS.get(form.delimiter, form.delimiter)} between values, {first} in the first line"
 
 
 def _read_delimited(connection: Backend, names: list[str], form: FileFormat, as_text: tuple[str, ...]) -> ibis.Table:
     # Types come from the whole file, so that one word in line 900,000 of a column of numbers is not a crash later.
-    options: dict[str, Any] = {"delim": form.delimiter, "header": form.header, "sample_size": -1}
+    # Nothing else is left to the engine's guess: it would skip lines until one has as many values as a broken line.
+    options: dict[str, Any] = {
+        "delim": form.delimiter, "header": form.header, "skip": form.skip, "sample_size": -1, "comment": "",
+    }  # fmt: skip
     if len(names) > 1:
         options["union_by_name"] = True
-    table = connection.read_csv(names, **options)
+    if form.gzip:
+        options["compression"] = "gzip"
+    try:
+        quotes = {"quote": '"', "escape": '"'}
+        table = connection.read_csv(names, **options, **quotes)
+    except Exception as error:
+        # A lone quote in a text: no quoting, if all lines have the same number of values then.
+        quotes = {"quote": "", "escape": ""}
+        try:
+            table = connection.read_csv(names, **options, **quotes)
+        except Exception:
+            raise error from None
     overrides = {c: "VARCHAR" for c in as_text if c in table.columns}
     if overrides:
         types = {c: _sql_type(connection, table, c) for c in table.columns} | overrides
-        table = connection.read_csv(names, **options, types=types)
+        table = connection.read_csv(names, **options, **quotes, types=types)
     return table
 
 
@@ -161,9 +243,13 @@ def _read_whitespace(connection: Backend, names: list[str], *, header: bool) -> 
     lines = connection.read_csv(
         names, delim="\x1f", header=False, quote="", escape="", columns={"line": "VARCHAR"}, auto_detect=False
     )
+    lines = lines.filter(lines.line.strip() != "")
     first = str(lines.limit(1).to_pandas()["line"][0]).split()
     columns = first if header else [f"column{i}" for i in range(len(first))]
-    cells = lines.filter(lines.line.strip() != "").select(cells=lines.line.strip().re_split(r"\s+"))
+    cells = lines.select(cells=lines.line.strip().re_split(r"\s+"))
+    uneven = cells.filter(cells.cells.length() != len(first)).limit(1).to_pandas()["cells"]
+    if len(uneven):
+        raise InputError(f"a line has {len(uneven[0])} values, but the first has {len(first)}: {' '.join(uneven[0])}")
     if header:
         cells = cells.filter(cells.cells != ibis.array(first))
     split = cells.select(**{name: cells.cells[i] for i, name in enumerate(columns)}).cache()
@@ -179,10 +265,43 @@ def _read_whitespace(connection: Backend, names: list[str], *, header: bool) -> 
     return split.cast({n: k for n, k in kinds.items() if k != "string"})
 
 
-def _explain_engine(files: list[Path], error: Exception) -> str:
+def explain_failure(files: list[Path], form: FileFormat, error: Exception) -> str:
+    """Say in a sentence why the engine could not read files."""
     text = str(error)
     name = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
-    if "magic bytes" in text or "footer" in text or "too small to be a Parquet" in text or "TProtocol" in text:
-        return f"'{name}' is a damaged or cut-off Parquet file. Write it again, or copy it again."
+    if form.kind == "parquet":
+        if any(sign in text for sign in DAMAGE):
+            return _damaged(name, "Parquet")
+    elif "not utf-8" in text:
+        return _not_utf8(name)
+    elif form.delimiter != WHITESPACE:
+        reason = next(filter(None, (_find_broken_line(file, form) for file in files)), None)
+        if reason:
+            return reason
     first = text.strip().splitlines()[0].removeprefix("Invalid Input Error: ").removeprefix("IO Error: ")
     return f"'{name}' cannot be read: {first[:300]}"
+
+
+def _find_broken_line(file: Path, form: FileFormat) -> str | None:
+    """The first line with more or fewer values than the first one: the engine tells only that there is one."""
+    start = 1
+    opened: Any = gzip.open if form.gzip else open
+    try:
+        with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
+            reader = csv.reader(stream, delimiter=form.delimiter, strict=True)
+            width = 0
+            for row in reader:
+                width = width or len(row)
+                if row and len(row) != width:
+                    return (
+                        f"'{file.name}' line {start} has {len(row)} values, but the first line has {width}. "
+                        "Mend or remove that line."
+                    )
+                start = reader.line_num + 1
+    except csv.Error:
+        return f"'{file.name}' line {start}: a quotation mark is never closed, or text follows it. Mend that line."
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return _damaged(file.name, "gzip")
+    except OSError:
+        return None
+    return f"'{file.name}' mixes two kinds of line ends. Write it again with one kind."

@@ -6,10 +6,12 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import ibis
 import pandas as pd
 
 from opslib.data.contract import CONTRACTS, Contract
 from opslib.data.mapping import MappedTable
+from opslib.data.periods import DAY, Calendar
 from opslib.data.playbook import Playbook, TableSource
 from opslib.errors import suggest_name
 
@@ -21,11 +23,13 @@ EXAMPLES = 3
 # Rules whose rows can be left out by naming them under `drop`.
 ROW_RULES = ("null_key", "duplicate_key", "unparsable", "future_time", "absurd_time")
 
+KINDS = {"timestamp": "a time", "key": "an id", "flag": "true or false"}
 MEANINGS = {
     "missing_column": "the column is missing",
     "wrong_type": "the type cannot serve",
     "empty_table": "the table has no rows",
     "null_key": "have no value",
+    "null_value": "have no value and count as nothing",
     "duplicate_key": "repeat a key that must be unique",
     "unparsable": "hold something that cannot be read as {kind}",
     "mixed_zones": "carry a time zone while the others do not",
@@ -33,7 +37,6 @@ MEANINGS = {
     "absurd_time": "lie before 1990",
     "unknown_category": "hold a value other than {allowed}",
     "negative_amount": "are negative",
-    "exact_duplicate": "repeat another row exactly",
     "unknown_user": "name a user who is not in table users",
     "key_types": "is a number here and a text elsewhere",
     "filtered": "are left out by [tables.{table}] keep",
@@ -137,29 +140,38 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
         The table's profile and its problems.
     """
     name = mapped.contract.table
-    problems = _check_shape(mapped)
+    problems = _check_shape(mapped, source)
     bad = _row_rules(mapped, source, playbook)
     kept = mapped.kept
+    left = _without(bad_rows(mapped, source, playbook), kept)
     aggregates: dict[str, Any] = {"rows": mapped.raw.count()}
     aggregates["kept"] = kept.sum().fill_null(0) if kept is not None else mapped.raw.count()
+    aggregates["left"] = left.sum().fill_null(0) if left is not None else mapped.raw.count()
     for key, (_, _, condition) in bad.items():
         aggregates[key] = _within(condition, kept).sum().fill_null(0)
+    for column, zoned in mapped.zoned_text.items():
+        plain = mapped.columns[column].notnull() & ~zoned
+        aggregates[f"plain|{column}"] = _within(plain, kept).sum().fill_null(0)
     unique = mapped.columns.get(mapped.contract.unique or "")
     check_key = unique is not None and source.rows != "lines"
     if check_key:
-        distinct = _where(unique, kept)
+        distinct = _where(unique, left)
         aggregates["keys"] = distinct.nunique()
         aggregates["filled"] = distinct.count()
     time = mapped.columns.get(mapped.contract.time_column or "")
     if time is not None:
-        moment = _where(time.cast("timestamp(6)"), kept)
+        # A time in the year 2099 is counted as an error, and does not stretch the calendar.
+        name_of_time = mapped.contract.time_column
+        wrong = [bad[key][2] for rule in ("future_time", "absurd_time") if (key := f"{rule}|{name_of_time}") in bad]
+        moment = _where(time.cast("timestamp(6)"), _without(wrong, left))
         aggregates |= {"first_at": moment.min(), "last_at": moment.max()}
         aggregates["within_day"] = (moment.cast("date").cast("timestamp(6)") != moment).sum().fill_null(0)
     found = mapped.raw.aggregate(**aggregates).to_pandas().iloc[0]
 
-    rows, count = int(found["rows"]), int(found["kept"])
-    if rows == 0 or count == 0:
-        text = MEANINGS["empty_table"] + ("" if rows == 0 else f" after [tables.{name}] keep")
+    rows, count, remaining = (int(found[k]) for k in ("rows", "kept", "left"))
+    if remaining == 0:
+        text = MEANINGS["empty_table"]
+        text += "" if rows == 0 else f" after [tables.{name}] {'keep' if count == 0 else 'drop'}"
         problems.append(
             Problem(name, "", "empty_table", 0, rows, "unfit", text, remedy="Check the file and the filters.")
         )
@@ -169,13 +181,14 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
         problems.append(Problem(name, "", "filtered", rows - count, rows, "note", text, examples))
     if check_key and int(found["filled"]) > int(found["keys"]):
         number = int(found["filled"]) - int(found["keys"])
-        problems.append(_duplicate_problem(mapped, source, number, count))
-    dropped = sum(int(found[k]) for k, (rule, _, _) in bad.items() if rule in source.drop)
+        problems.append(_duplicate_problem(mapped, source, left, number, count))
+        remaining -= number if "duplicate_key" in source.drop else 0
     for key_name, (rule, column, condition) in bad.items():
         if number := int(found[key_name]):
-            problems.append(_row_problem(mapped, source, playbook, rule, column, condition, number, count))
+            mixed = rule == "mixed_zones" and int(found[f"plain|{column}"]) > 0
+            problems.append(_row_problem(mapped, source, playbook, rule, column, condition, number, count, mixed))
     first, last = (_to_datetime(found.get(k)) for k in ("first_at", "last_at"))
-    profile = TableProfile(name, rows, count - dropped, first, last, int(found.get("within_day", 1)) == 0)
+    profile = TableProfile(name, rows, remaining, first, last, int(found.get("within_day", 1)) == 0)
     return profile, problems
 
 
@@ -185,13 +198,18 @@ def bad_rows(mapped: MappedTable, source: TableSource, playbook: Playbook) -> li
     return [condition for rule, _, condition in rules if rule in source.drop]
 
 
-def future_limit(playbook: Playbook) -> dt.datetime:
-    """The moment (UTC) after which a time is an error: the end of `data_until`, or two days from now."""
+def future_limit(playbook: Playbook, kind: str = "timestamp") -> dt.datetime:
+    """The moment from which a time is an error: the end of `data_until`, or two days from now.
+
+    In UTC; for a date, which has no zone, the midnight after the day itself.
+    """
     until = playbook.company.data_until
-    if until is not None:
-        return dt.datetime.combine(until, dt.time()) + dt.timedelta(days=2)
-    # The one use of the wall clock: to suspect wrong years. No result depends on it.
-    return dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(days=2)
+    if until is None:
+        # The one use of the wall clock: to suspect wrong years. No result depends on it.
+        return dt.datetime.now(dt.UTC).replace(tzinfo=None) + 2 * DAY
+    if kind == "date":
+        return dt.datetime.combine(until + DAY, dt.time())
+    return Calendar(playbook.company.timezone).day_start(until + DAY)
 
 
 def check_key_types(tables: dict[str, MappedTable]) -> list[Problem]:
@@ -216,12 +234,14 @@ def check_key_types(tables: dict[str, MappedTable]) -> list[Problem]:
     return [Problem(table, column, "key_types", 0, 0, "unfit", text, remedy=remedy)]
 
 
-def _check_shape(mapped: MappedTable) -> list[Problem]:
+def _check_shape(mapped: MappedTable, source: TableSource) -> list[Problem]:
     contract = mapped.contract
     problems = []
-    for column in mapped.missing:
+    lines = ("order_id",) if source.rows == "lines" and "order_id" not in mapped.columns else ()
+    for column in (*mapped.missing, *lines):
         meaning = contract.column(column)
-        hint = suggest_name(column, mapped.raw.columns)
+        misspelt = [c for c in source.columns if contract.column(c) is None]
+        hint = suggest_name(column, [*mapped.raw.columns, *misspelt])
         text = f"the column is missing ({meaning.meaning if meaning else column})"
         remedy = (
             f'Under [tables.{contract.table}.columns] write {column} = "your column".{hint} '
@@ -236,7 +256,6 @@ def _check_shape(mapped: MappedTable) -> list[Problem]:
 def _row_rules(mapped: MappedTable, source: TableSource, playbook: Playbook) -> dict[str, tuple[str, str, Any]]:
     """Every rule on single rows: unique name -> (rule, column, condition over the user's table)."""
     rules: list[tuple[str, str, Any]] = []
-    limit = future_limit(playbook)
     for column in mapped.contract.columns:
         value = mapped.columns.get(column.name)
         if value is None:
@@ -244,13 +263,15 @@ def _row_rules(mapped: MappedTable, source: TableSource, playbook: Playbook) -> 
         unparsable = mapped.unparsable.get(column.name)
         if unparsable is not None:
             rules.append(("unparsable", column.name, unparsable))
-        if column.kind in ("key", "timestamp", "date") and column.required:
+        required = column.required or (column.name == "order_id" and source.rows == "lines")
+        if required and column.kind in ("key", "timestamp", "date", "number"):
+            rule = "null_value" if column.kind == "number" else "null_key"
             empty = value.isnull()
-            rules.append(("null_key", column.name, empty if unparsable is None else empty & ~unparsable))
+            rules.append((rule, column.name, empty if unparsable is None else empty & ~unparsable))
         if column.kind in ("timestamp", "date"):
             moment = value.cast("timestamp(6)")
             if column.name != "expires_at":
-                rules.append(("future_time", column.name, moment > limit))
+                rules.append(("future_time", column.name, moment >= future_limit(playbook, column.kind)))
             rules.append(("absurd_time", column.name, moment < EARLIEST))
         if column.allowed:
             rules.append(("unknown_category", column.name, value.notnull() & value.notin(column.allowed)))
@@ -271,40 +292,52 @@ def _row_problem(
     condition: Any,
     number: int,
     rows: int,
+    mixed: bool,
 ) -> Problem:
     contract = mapped.contract
     meaning = contract.column(column)
     assert meaning is not None
     text = MEANINGS[rule].format(
-        kind={"timestamp": "a time", "date": "a date", "number": "a number"}.get(meaning.kind, f"a {meaning.kind}"),
-        limit=f"{future_limit(playbook):%Y-%m-%d}",
+        kind=KINDS.get(meaning.kind, f"a {meaning.kind}"),
+        limit=playbook.company.data_until or f"{future_limit(playbook):%Y-%m-%d}",
         allowed=" or ".join(meaning.allowed),
         table=contract.table,
     )
     severity: Severity = "unfit"
     remedy = ""
-    if rule in ("unknown_category", "negative_amount"):
+    origin = source.columns.get(column)
+    if rule in ("unknown_category", "negative_amount", "null_value"):
         severity = "warning"
     elif rule == "mixed_zones":
-        if number == rows:
-            return Problem(
-                contract.table, column, rule, number, rows, "note", "carry their own time zone: read as such"
+        if not mixed:
+            own = "carry their own time zone: read as such"
+            return Problem(contract.table, column, rule, number, rows, "note", own)
+        if origin is not None and origin.timezone:
+            severity, text = "warning", f"carry their own time zone; the others are read as {origin.timezone}"
+        else:
+            remedy = (
+                "Write all of them with a zone, or none; or say in which zone the others are: "
+                f'{column} = {{ column = "...", timezone = "Asia/Shanghai" }} under [tables.{contract.table}.columns].'
             )
-        remedy = "Write all of them with a zone, or none."
     elif rule in source.drop:
         severity, text = "warning", f"{text} and are left out, as [tables.{contract.table}] drop says"
     elif rule in ROW_RULES:
         remedy = f'Mend the file, or leave these rows out: drop = ["{rule}"] under [tables.{contract.table}].'
+        if rule == "unparsable" and meaning.kind in ("timestamp", "date"):
+            remedy += (
+                " If all are times of another form, say which: "
+                f"{column} = {{ column = \"...\", format = '%d/%m/%Y' }}, or unit = 's' for seconds since 1970."
+            )
     return Problem(
         contract.table, column, rule, number, rows, severity, text,
-        _find_examples(mapped, column, condition), remedy,
+        _find_examples(mapped, rule, column, condition), remedy,
     )  # fmt: skip
 
 
-def _duplicate_problem(mapped: MappedTable, source: TableSource, number: int, rows: int) -> Problem:
+def _duplicate_problem(mapped: MappedTable, source: TableSource, left: Any, number: int, rows: int) -> Problem:
     contract = mapped.contract
     column = contract.unique or ""
-    table = mapped.raw if mapped.kept is None else mapped.raw.filter(mapped.kept)
+    table = mapped.raw if left is None else mapped.raw.filter(left)
     keys = table.select(key=mapped.columns[column]).filter(lambda t: t.key.notnull())
     counts = keys.group_by("key").aggregate(times=lambda t: t.count()).filter(lambda t: t.times > 1)
     worst = counts.order_by([counts.times.desc(), counts.key]).limit(EXAMPLES).to_pandas()
@@ -319,25 +352,33 @@ def _duplicate_problem(mapped: MappedTable, source: TableSource, number: int, ro
     return Problem(contract.table, column, "duplicate_key", number, rows, "unfit", text, examples, remedy)
 
 
-def _find_examples(mapped: MappedTable, column: str, condition: Any) -> tuple[str, ...]:
+def _find_examples(mapped: MappedTable, rule: str, column: str, condition: Any) -> tuple[str, ...]:
     shown: dict[str, Any] = {column: mapped.raw_columns.get(column, mapped.columns[column])}
-    for beside in (c.name for c in mapped.contract.columns if c.kind in ("key", "timestamp", "date")):
-        if beside in mapped.raw_columns and len(shown) < 2:
-            shown[beside] = mapped.raw_columns[beside]
-    rows = mapped.raw.filter(_within(condition, mapped.kept)).select(**shown)
-    found = rows.order_by(rows.columns).limit(EXAMPLES).to_pandas()
+    if rule.startswith("null"):  # there is nothing to show but what stands beside it
+        keys = (c.name for c in mapped.contract.columns if c.kind in ("key", "timestamp", "date") and c.name != column)
+        beside = next((c for c in keys if c in mapped.raw_columns), None)
+        shown |= {beside: mapped.raw_columns[beside]} if beside else {}
+    rows = mapped.raw.filter(_within(condition, mapped.kept)).select(**shown).distinct()
+    rows = rows.order_by(rows.columns).limit(EXAMPLES)
     texts = []
-    for record in found.to_dict("records"):
-        value = record.pop(column)
-        if pd.isna(value):
-            texts.append("the row with " + ", ".join(f"{k} {v}" for k, v in record.items()) if record else "empty")
-        else:
-            texts.append(f"'{str(value)[:60]}'")
+    for record in rows.select(**{c: rows[c].cast("string") for c in rows.columns}).to_pandas().to_dict("records"):
+        filled = {k: str(v)[:60] for k, v in record.items() if not pd.isna(v)}
+        others = ", ".join(f"{k} {v}" for k, v in filled.items())
+        texts.append(
+            f"'{filled[column]}'" if column in filled else f"the row with {others}" if others else "an empty row"
+        )
     return tuple(texts)
 
 
 def _within(condition: Any, kept: Any) -> Any:
     return condition if kept is None else condition & kept
+
+
+def _without(conditions: list[Any], kept: Any) -> Any:
+    """True for rows that are kept and meet none of the conditions; None where that is all."""
+    if not conditions:
+        return kept
+    return _within(~ibis.or_(*(c.fill_null(False) for c in conditions)), kept)
 
 
 def _where(value: Any, kept: Any) -> Any:

@@ -15,52 +15,17 @@ import ibis.expr.types as ir
 
 from opslib.data.contract import CONTRACTS, Column
 from opslib.data.files import FileFormat, detect_format, find_files, read_files
-from opslib.data.mapping import try_strptime
+from opslib.data.mapping import parse_format, parse_iso
+from opslib.data.vocabulary import DATE_FORMATS, QUANTITY, SYNONYMS, UNIT_PRICE
 from opslib.errors import InputError
 
-# Names that people give to the contract's columns, lower case without separators.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "user_id": (
-        "userid", "user", "uid", "customerid", "customer", "custid", "clientid", "memberid", "accountid", "distinctid",
-        "visitorid", "personid", "playerid", "buyerid", "senderid", "sender", "src", "fromuser",
-        "用户id", "用户", "会员id", "客户id",
-    ),
-    "ts": (
-        "ts", "timestamp", "time", "datetime", "eventtime", "eventat", "createdat", "occurredat", "invoicedate",
-        "orderdate", "orderedat", "paidat", "purchasedate", "purchasedat", "transactiondate", "sentat", "date", "day",
-        "时间", "日期", "下单时间",
-    ),
-    "event": ("event", "eventname", "eventtype", "action", "activity", "behavior", "behaviour", "事件", "行为"),
-    "amount": (
-        "amount", "revenue", "total", "totalamount", "totalprice", "value", "sales", "payment", "paid",
-        "dollarvalue", "gmv",
-        "金额", "实付金额",
-    ),
-    "order_id": ("orderid", "order", "invoice", "invoiceno", "invoiceid", "transactionid", "orderno", "receiptid",
-                 "订单号", "订单id"),
-    "discount": ("discount", "discountamount", "优惠"),
-    "signup_at": ("signupat", "signupdate", "registeredat", "registrationdate", "createdat", "joinedat", "firstseen",
-                  "注册时间"),
-    "channel": ("channel", "source", "utmsource", "acquisitionchannel", "mediasource", "渠道"),
-    "domain": ("domain", "trafficdomain"),
-    "date": ("date", "day", "日期"),
-    "inviter_id": ("inviterid", "referrerid", "inviter"),
-    "invitee_id": ("inviteeid", "refereeid", "invitee"),
-    "requests": ("requests", "hits"),
-    "is_complaint": ("iscomplaint", "complaint"),
-    "opened_at": ("openedat", "createdat"),
-}  # fmt: skip
-QUANTITY = ("quantity", "qty", "units", "数量")
-UNIT_PRICE = ("unitprice", "price", "itemprice", "单价")
-
-DATE_FORMATS = (
-    "%Y%m%d", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%y", "%m-%d-%y", "%d/%m/%y",
-    "%m/%d/%y", "%d-%b-%y", "%d-%b-%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S",
-    "%m/%d/%y %H:%M",
-    "%d/%m/%y %H:%M", "%d.%m.%Y %H:%M", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y%m%d%H%M%S",
-    "%Y年%m月%d日",
-)  # fmt: skip
 ISO = "ISO"
+# A format is believed when this share of the values fits: a few broken values are for `opslib check` to name.
+ENOUGH_RATE = 0.95
+# All formats are tried on the first values only, and those on all values that fit this share of them.
+SAMPLE_ROWS = 200
+SAMPLE_RATE = 0.8
+ANY = "any"
 UNIX_RANGES = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}
 HANDBOOK_TARGETS = {"d1_rate": 0.35, "d7_rate": 0.25, "stickiness_rate": 0.25}
 
@@ -107,42 +72,56 @@ def write_playbook(
         raise InputError(f"'{out}' exists. Name another file with --out, or replace it with --force.")
     if not out.parent.is_dir():
         raise InputError(f"There is no folder '{out.parent}' to write the playbook to.")
-    files = [file for source in sources for file in _expand(str(source))]
     guesses: dict[str, TableGuess] = {}
-    for file in files:
-        guess = guess_table(file, folder=out.parent)
-        if guess.table in guesses:
-            raise InputError(
-                f"'{file.name}' and '{Path(guesses[guess.table].source).name}' both look like table {guess.table}. "
-                "Name one of them, or put both into one folder and name the folder in the playbook."
-            )
-        guesses[guess.table] = guess
+    files: list[Path] = []
+    for source in sources:
+        found = find_files(str(source), Path.cwd())
+        files += found
+        for guess in _guess_source(Path(source), found, out.parent):
+            if guess.table in guesses:
+                raise InputError(
+                    f"'{guess.source}' and '{guesses[guess.table].source}' both look like table {guess.table}. "
+                    "Name one of them, or put the parts of one table into a folder of their own and name the folder."
+                )
+            guesses[guess.table] = guess
     name = files[0].stem if len(files) == 1 else files[0].parent.resolve().name
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.write_text(_to_toml(name, list(guesses.values())), encoding="utf-8")
+        partial.write_text(_to_toml(name or "My company", list(guesses.values())), encoding="utf-8")
         partial.replace(out)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise InputError(f"'{out}' cannot be written: {error.strerror}.") from None
     return list(guesses.values())
 
 
-def _expand(source: str) -> list[Path]:
-    return find_files(source, Path.cwd())
+def _guess_source(source: Path, files: list[Path], folder: Path) -> list[TableGuess]:
+    """One table a file; but the files of a folder or glob that all look like one table are its parts."""
+    guesses = [guess_table(file, folder=folder) for file in files]
+    if len(files) == 1 or len({guess.table for guess in guesses}) > 1:
+        return guesses
+    return [guess_table(*files, folder=folder, source=source)]
 
 
-def guess_table(file: Path, *, folder: Path = Path()) -> TableGuess:
-    """Guess what one file is.
+def guess_table(*files: Path, folder: Path = Path(), source: Path | None = None) -> TableGuess:
+    """Guess what a file is, or the parts of one table, which `source` (a folder or glob) names.
 
     Raises:
-        InputError: the file has no column that reads like a time or like a user.
+        InputError: there is no column that reads like a time or like a user.
     """
+    file = files[0]
     form = detect_format(file)
     connection = ibis.duckdb.connect()
-    raw = read_files(connection, [file])
+    raw = read_files(connection, list(files))
+    if form.kind == "text":
+        # As the playbook's reader will: the engine's own guess at dates takes 03/04/2026 for either.
+        times = [c for c in raw.columns if raw[c].type().is_temporal()]
+        raw = read_files(connection, list(files), as_text=tuple(times))
     rows = int(raw.count().to_pandas())
+    if rows == 0:
+        raise InputError(f"'{file.name}' has column names, but no rows: there is nothing to look at.")
     table = _choose_table(file, raw, form)
-    guess = TableGuess(table, _relative(file, folder), rows)
+    guess = TableGuess(table, _relative(source or file, folder), rows)
     if form.kind == "text" and (form.delimiter != "," or not form.header):
         guess.settings.append(Guess("delimiter", json.dumps(form.delimiter), "what stands between the values"))
         reason = "the first line holds names" if form.header else "the first line holds values, so columns are numbered"
@@ -187,7 +166,7 @@ def _choose_table(file: Path, raw: ir.Table, form: FileFormat) -> str:
     for name, contract in CONTRACTS.items():
         required = [c.name for c in contract.columns if c.required]
         own = [c for c in required if c not in ("user_id", "ts", "amount", "event")]
-        if own and all(_named(raw, c, set()) for c in required):
+        if own and all(_named(raw, c, set()) for c in required) and _is_unique(raw, contract.unique):
             scores[name] = len(required)
     if scores:
         return max(scores, key=lambda n: (scores[n], n))
@@ -198,6 +177,15 @@ def _choose_table(file: Path, raw: ir.Table, form: FileFormat) -> str:
     if _named(raw, "event", set()):
         return "events"
     return "orders" if has_amount or (not form.header and decimals) else "events"
+
+
+def _is_unique(raw: ir.Table, key: str | None) -> bool:
+    """Tell whether the column that reads like a table's key has no repeats: a log of sign-ins is no table of users."""
+    name = _named(raw, key, set()) if key else None
+    if name is None:
+        return True
+    counts = raw.aggregate(filled=raw[name].count(), keys=raw[name].nunique()).to_pandas().iloc[0]
+    return bool(counts["filled"] == counts["keys"])
 
 
 def _guess_column(column: Column, table: str, raw: ir.Table, form: FileFormat, taken: set[str]) -> Guess | None:
@@ -276,20 +264,31 @@ def _guess_time(raw: ir.Table, name: str) -> tuple[str | None, str]:
             return "", "texts that read like 2026-06-30"
         if fitting:
             doubt = f"; {fitting[1]} fits as well, so look at a few days" if len(fitting) > 1 else ""
-            return f', format = "{fitting[0]}"', f"all texts fit {fitting[0]}{doubt}"
+            return f', format = "{fitting[0]}"', f"the texts fit {fitting[0]}{doubt}"
     return None, ""
 
 
 def _find_formats(raw: ir.Table, text: Any, formats: Sequence[str]) -> list[str]:
-    """The formats that fit every filled text of a column, found in one pass."""
-    sample = raw.select(text=text).limit(100).to_pandas()["text"].dropna()
-    if not sample.str.contains(r"\d.*\d").any():
+    """The formats that fit best, if they fit nearly all filled texts of a column."""
+    start = raw.select(text=text).filter(lambda t: t.text.notnull() & (t.text != "")).limit(SAMPLE_ROWS).cache()
+    likely = _count_fits(start, start.text, formats)
+    likely = {f: n for f, n in likely.items() if n >= SAMPLE_RATE * likely[ANY]}
+    if likely.keys() <= {ANY} or not likely[ANY]:
         return []
+    fits = _count_fits(raw, text, [f for f in formats if f in likely])
+    filled = fits.pop(ANY)
+    best = max(fits.values())
+    return [f for f, n in fits.items() if n == best >= ENOUGH_RATE * filled]
+
+
+def _count_fits(table: ir.Table, text: Any, formats: Sequence[str]) -> dict[str, int]:
+    """How many filled texts fit each format, and how many there are (`ANY`)."""
     filled = text.notnull() & (text != "")
-    parsed = {f: text.try_cast("timestamp(6)") if f == ISO else try_strptime(text, f) for f in formats}
-    goods = {str(i): (filled & parsed[f].notnull()).sum() for i, f in enumerate(formats)}
-    counts = raw.aggregate(filled=filled.sum(), **goods).to_pandas().iloc[0]
-    return [f for i, f in enumerate(formats) if counts["filled"] > 0 and counts[str(i)] == counts["filled"]]
+    parsed = {f: parse_iso(text) if f == ISO else parse_format(text, f) for f in formats}
+    # The engine's %Y takes 26 for the year 26.
+    fits = {str(i): (filled & (parsed[f] >= ibis.timestamp("1900-01-01"))).sum() for i, f in enumerate(formats)}
+    counts = table.aggregate(**{ANY: filled.sum()}, **fits).fill_null(0).to_pandas().iloc[0]
+    return {ANY: int(counts[ANY])} | {f: int(counts[str(i)]) for i, f in enumerate(formats)}
 
 
 def _examples(raw: ir.Table, name: str) -> str:
@@ -312,10 +311,14 @@ def _ask(guess: TableGuess, raw: ir.Table) -> None:
     amount = columns.get("amount")
     if guess.table == "orders" and amount:
         sources = re.findall(r'"(?:[^"\\]|\\.)*"', amount)
-        for quoted in sources if "multiply" in amount else []:
+        for quoted in sources:
             name = json.loads(quoted)
-            not_paid = int((raw[name] <= 0).sum().to_pandas() or 0)
-            if not_paid:
+            number = raw[name].try_cast("float64")
+            bad = raw.filter(raw[name].notnull() & number.isnull()).select(name).limit(1).to_pandas()[name]
+            if len(bad):
+                guess.questions.append(f"orders.amount: {name} holds texts that are no numbers, like '{bad[0]}'.")
+            not_paid = int((number <= 0).sum().to_pandas() or 0)
+            if not_paid and amount.startswith("{ multiply") and not raw[name].type().is_string():
                 keep.append(f"{{ column = {quoted}, above = 0 }}")
                 reasons.append(f"{not_paid:,} rows have {name} of 0 or less (cancellations, gifts, corrections)")
         order = columns.get("order_id")
@@ -372,7 +375,7 @@ def _to_toml(name: str, guesses: list[TableGuess]) -> str:
 
 def _quote(text: str) -> str:
     """A text as TOML writes it."""
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _line(key: str, value: str, reason: str) -> str:

@@ -7,6 +7,7 @@ few fixed offsets (`Calendar.local_time`), because converting time zones row by 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,8 +103,8 @@ class Calendar:
 
     timezone: str = "UTC"
     week_start: int = 0
-    first_at: dt.datetime = dt.datetime(2000, 1, 1)
-    last_at: dt.datetime = dt.datetime(2030, 1, 1)
+    first_at: dt.datetime = dt.datetime(1990, 1, 1)
+    last_at: dt.datetime = dt.datetime(2040, 1, 1)
     offsets: tuple[tuple[dt.datetime, dt.timedelta], ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +149,7 @@ class Calendar:
         return ts + ibis.interval(seconds=seconds) if seconds else ts
 
 
+@functools.cache
 def find_offsets(
     timezone: str, first_at: dt.datetime, last_at: dt.datetime
 ) -> tuple[tuple[dt.datetime, dt.timedelta], ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -33,6 +34,16 @@ TARGET_METRICS: dict[str, Literal["at_least", "at_most"]] = {
 RowRule = Literal["null_key", "duplicate_key", "unparsable", "future_time", "absurd_time"]
 
 
+def check_zone(name: str) -> str:
+    """Give a time zone's name back. Raises ValueError on one that does not exist."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        hint = suggest_name(name, sorted(available_timezones()))
+        raise ValueError(f"'{name}' is not a time zone; write it like Asia/Shanghai or UTC.{hint}") from None
+    return name
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,11 +62,7 @@ class Company(_Strict):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"'{value}' is not a time zone; write it like Asia/Shanghai or UTC") from None
-        return value
+        return check_zone(value)
 
 
 class ColumnSource(_Strict):
@@ -68,6 +75,18 @@ class ColumnSource(_Strict):
     unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of a numeric time since 1970")
     timezone: str | None = Field(None, description="time zone of times written without one")
     type: Literal["text", "number"] | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"([^%]|%-?[aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%])*", value):
+            raise ValueError(f"'{value}' is not a format of dates; write it like %d-%m-%y or %Y-%m-%d %H:%M:%S")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        return value if value is None else check_zone(value)
 
     @model_validator(mode="after")
     def _one_origin(self) -> ColumnSource:
@@ -126,6 +145,13 @@ class TableSource(_Strict):
     delimiter: str | None = None
     header: bool | None = None
 
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and value != "whitespace" and len(value) != 1:
+            raise ValueError("a delimiter is one character, or whitespace")
+        return value
+
     @field_validator("columns", mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
@@ -151,8 +177,8 @@ class Activity(_Strict):
 class Target(_Strict):
     """What a metric should reach."""
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    at_most: float | None = Field(None, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_bound(self) -> Target:
@@ -186,6 +212,8 @@ class Playbook(_Strict):
                 raise ValueError(
                     f"there is no table '{name}'.{suggest_name(name, CONTRACTS)} Tables: {', '.join(CONTRACTS)}"
                 )
+            if tables[name].rows == "lines" and name != "orders":
+                raise ValueError(f"rows = 'lines' is for orders, not for {name}")
         return tables
 
     @field_validator("targets")
@@ -201,6 +229,15 @@ class Playbook(_Strict):
             if getattr(target, wanted) is None:
                 raise ValueError(f"'{name}' is good when {wanted.replace('_', ' ')} a number: write {wanted} = ...")
         return targets
+
+    @model_validator(mode="after")
+    def _activity_is_there(self) -> Playbook:
+        table = self.activity.table
+        if table is not None and table not in self.tables:
+            raise ValueError(f"[activity] table: there is no [tables.{table}] in this playbook")
+        if (self.activity.events or self.activity.except_events) and "events" not in self.tables:
+            raise ValueError("[activity] names events, but there is no [tables.events] in this playbook")
+        return self
 
     @property
     def folder(self) -> Path:
@@ -258,7 +295,16 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"key '{where}' is missing"
     reason = error["msg"].removeprefix("Value error, ")
-    return f"'{where}': {reason[0].lower() + reason[1:]}"
+    if error["type"] == "literal_error":
+        given, expected = error["input"], error["ctx"]["expected"]
+        known = re.findall(r"'([^']*)'", expected)
+        reason = f"{given!r} is not one of {', '.join(known)}.{suggest_name(str(given), known)}"
+    elif error["type"] in ("model_type", "dict_type"):
+        known = _known_keys(error["loc"])
+        names = f" with {', '.join(known)}" if known else ""
+        reason = f"{error['input']!r} should be a table{names}, for example {{ {known[0] if known else 'name'} = ... }}"
+    reason = reason[0].lower() + reason[1:]
+    return f"'{where}': {reason}" if where else reason
 
 
 def _known_keys(loc: tuple[str | int, ...]) -> list[str]:

@@ -13,7 +13,7 @@ import ibis.expr.types as ir
 
 from opslib.data.connect import connect, first_line, open_table
 from opslib.data.contract import CONTRACTS
-from opslib.data.files import find_files
+from opslib.data.files import detect_format, explain_failure, find_files
 from opslib.data.fitness import (
     MEANINGS,
     DataFitness,
@@ -95,7 +95,9 @@ class Data:
             table = self._keep(lines.aggregate(ts=table.ts.min(), **sums, **{c: table[c].min() for c in named}))
         elif "duplicate_key" in source.drop and mapped.contract.unique in table.columns:
             first = ibis.row_number().over(group_by=mapped.contract.unique, order_by=list(table.columns))
-            table = table.mutate(_nth=first).filter(lambda t: t._nth == 0).drop("_nth")
+            # Rows without a key repeat nothing.
+            table = table.mutate(_nth=first)
+            table = table.filter((table._nth == 0) | table[mapped.contract.unique].isnull()).drop("_nth")
         return table
 
     @cached_property
@@ -109,18 +111,53 @@ class Data:
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(f"Table {name} cannot be read: {first_line(error)}") from None
+                raise InputError(f"Table {name} cannot be read: {self._explain(name, error)}") from None
             problems += found
         problems += check_key_types(self.mapped)
         if not self.has("events") and not self.has("orders"):
             text = "neither events nor orders are given, so nobody is ever active"
             problems.append(Problem("events", "", "missing_table", 0, 0, "unfit", text))
+        if not any(p.severity == "unfit" for p in problems):
+            problems += self._check_activity(profiles)
         if not any(p.severity == "unfit" for p in problems) and self.has("users"):
             for name in ("events", "orders"):
                 if self.has(name):
                     problems += self._check_users_known(profiles[name])
         rank = {"unfit": 0, "warning": 1, "note": 2}
         return DataFitness(tuple(profiles.values()), tuple(sorted(problems, key=lambda p: rank[p.severity])))
+
+    def _explain(self, table: str, error: Exception) -> str:
+        """Why a table could be opened, but not be read to its end."""
+        source = self.playbook.tables[table]
+        if self.playbook.data.url is not None or not any(sign in str(error) for sign in ("CSV Error", "to read file")):
+            return first_line(error)
+        files = find_files(source.source, self.playbook.folder)
+        form = detect_format(files[0], delimiter=source.delimiter, header=source.header)
+        return explain_failure(files, form, error)
+
+    def _check_activity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
+        """Events that [activity] names must occur, and leave somebody active."""
+        activity = self.playbook.activity
+        named = list(dict.fromkeys((*activity.events, *activity.except_events)))
+        if not named or self.activity_name != "events":
+            return []
+        events = self.table("events").event
+        inside = events.isin(activity.events) if activity.events else ibis.literal(True)
+        outside = events.isin(activity.except_events) if activity.except_events else ibis.literal(False)
+        counts = {str(i): (events == name).sum().fill_null(0) for i, name in enumerate(named)}
+        found = self.execute(self.table("events").aggregate(active=(inside & ~outside).sum().fill_null(0), **counts))
+        absent = [name for i, name in enumerate(named) if not found[str(i)][0]]
+        nobody = not found["active"][0]
+        if not absent and not nobody:
+            return []
+        known = self.execute(self.table("events").group_by("event").aggregate(rows=lambda t: t.count()))
+        known = known.sort_values(["rows", "event"], ascending=[False, True])["event"].dropna().tolist()
+        hints = "".join(suggest_name(name, known) for name in absent)
+        text = f"[activity] names events that do not occur: {', '.join(absent)}" if absent else "[activity]"
+        text += " leaves nobody active" if nobody and not absent else ", which leaves nobody active" if nobody else ""
+        remedy = f"{hints.strip()} Events: {', '.join(known[:SHOWN_VALUES])}.".strip()
+        rows, severity = profiles["events"].kept, "unfit" if nobody else "warning"
+        return [Problem("events", "event", "unknown_category", 0, rows, severity, text, (), remedy)]  # type: ignore[arg-type]
 
     def _check_users_known(self, profile: TableProfile) -> list[Problem]:
         ids = self.table(profile.table).group_by("user_id").aggregate(rows=lambda t: t.count())
@@ -155,6 +192,8 @@ class Data:
     def calendar(self) -> Calendar:
         """The company's clock over the span of the data."""
         times = [t for p in self.fitness.profiles for t in (p.first_at, p.last_at) if t is not None]
+        if not times:
+            raise InputError("No table has a row with a time that can be read.")
         company = self.playbook.company
         return Calendar(company.timezone, self.playbook.week_start, min(times), max(times))
 
@@ -240,7 +279,9 @@ class Data:
             raise InputError(
                 f"Segment '{segment}': there is no column '{column}'.{suggest_name(column, known)} {choice}"
             )
-        values = self.attributes.group_by(column).aggregate(users=lambda t: t.count())
+        # As `restrict` compares: a flag reads true, not True.
+        texts = self.attributes.select(**{column: self.attributes[column].cast("string")})
+        values = texts.group_by(column).aggregate(users=lambda t: t.count())
         rows = self.execute(values.order_by([values.users.desc(), values[column]]).limit(1000))
         names = [str(v) for v in rows[column].dropna()]
         if value not in names:
