@@ -8,8 +8,7 @@
 export PYTHON
 bin := .venv/bin
 python := $(bin)/python
-# The plug-in is the start-up trim of opslib/_startup.py: without it pytest's own plug-ins pay those two seconds.
-pytest := $(python) -m pytest -p opslib._startup
+pytest := $(python) -m pytest
 notebooks := $(wildcard notebooks/*.ipynb notebooks/training/*.ipynb)
 
 help: ## list the targets

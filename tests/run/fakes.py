@@ -28,23 +28,34 @@ PARAMETERS = {
 
 FINDINGS_CELL = """\
 from IPython.display import display
-display({{"application/vnd.opslib.findings+json": {{"findings": [{{"metric": "x", "value": 0.1 + 0.2, "quarter": {quarter}}}],
-  "sentences": ["Revenue rose by 12% to 1,234.", {hostile!r}]}}, "text/plain": "answer", "text/html": "<p>answer</p>"}}, raw=True)"""
+found = [{{"metric": "x", "value": 0.1 + 0.2, "quarter": {quarter}}}]
+sentences = ["Revenue rose by 12% to 1,234.", {hostile!r}]
+findings = {{"findings": found, "sentences": sentences}}
+display({{"application/vnd.opslib.findings+json": findings, "text/plain": "answer"}}, raw=True)"""
 
 CHART_CELL = """\
 import vl_convert
-title, kind = {title!r}, {kind!r}
-rows = [["2026-0%d-01T00:00:00" % (i + 1), title if i == 0 else "Search", 1000 * (i + 1) + 0.5, 0.1 * i] for i in range(6)]
-vega = vl_convert.vegalite_to_vega({{"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "title": title,
-  "width": 620, "height": 260, "data": {{"values": [dict(zip(["month", "channel", "revenue", "share_rate"], r)) for r in rows]}},
-  "mark": {{"type": kind, "tooltip": True}},
-  "encoding": {{"x": {{"field": "month", "type": "ordinal", "timeUnit": "yearmonth", "title": title}},
-    "y": {{"field": "revenue", "type": "quantitative"}}, "color": {{"field": "channel", "type": "nominal"}}}}}})
 from IPython.display import display
-display({{"application/vnd.vega.v5+json": vega, "text/plain": "Chart: " + title, "application/vnd.opslib.chart+json":
-  {{"title": title, "alt": "Chart: " + title, "rows": rows, "columns": [{{"name": "month", "label": "Month"}},
-    {{"name": "channel", "label": title}}, {{"name": "revenue", "label": "Revenue"}},
-    {{"name": "share_rate", "label": "Share"}}]}}}}, raw=True)"""
+title, kind = {title!r}, {kind!r}
+rows = [
+    ["2026-0%d-01T00:00:00" % (i + 1), title if i == 0 else "Search", 1000 * (i + 1) + 0.5, 0.1 * i] for i in range(6)
+]
+names = ["month", "channel", "revenue", "share_rate"]
+vega = vl_convert.vegalite_to_vega({{
+    "$schema": "https://vega.github.io/schema/vega-lite/v6.json", "title": title, "width": 620, "height": 260,
+    "data": {{"values": [dict(zip(names, r)) for r in rows]}}, "mark": {{"type": kind, "tooltip": True}},
+    "encoding": {{
+        "x": {{"field": "month", "type": "ordinal", "timeUnit": "yearmonth", "title": title}},
+        "y": {{"field": "revenue", "type": "quantitative"}}, "color": {{"field": "channel", "type": "nominal"}},
+    }},
+}})
+labels = ["Month", title, "Revenue", "Share"]
+columns = [{{"name": n, "label": l}} for n, l in zip(names, labels)]
+about = {{"title": title, "alt": "Chart: " + title, "rows": rows, "columns": columns}}
+display({{
+    "application/vnd.vega.v5+json": vega, "text/plain": "Chart: " + title,
+    "application/vnd.opslib.chart+json": about,
+}}, raw=True)"""
 
 FAKE_DATA = """
 import sys

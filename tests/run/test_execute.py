@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from opslib.run.execute import Job, Outcome, Progress, describe_failure, run_notebooks
+from opslib.run.forkserver import ForkServer, open_fork_server
 from opslib.run.kernels import LONGEST_SOCKET_FOLDER, KernelPool, remove_dead_folders
 from tests.run.fakes import write_notebook
 
 
 def kernels_of(pid: int) -> list[str]:
-    """The living kernel processes that a process started."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    lines = [line.split(None, 2) for line in listed.splitlines()]
-    return [line[0] for line in lines if line[1] == str(pid) and "ipykernel_launcher" in line[2]]
+    """The living processes that a process started: kernels, and the fork server with its kernels."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 3) for line in listed.splitlines()]
+    ours = [x for x in lines if ("ipykernel_launcher" in x[3] or "opslib.run.forkserver" in x[3]) and "Z" not in x[2]]
+    found = [x[0] for x in ours if x[1] == str(pid)]
+    return found + [x[0] for x in ours if x[1] in found]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcome], list[Progress], list[str]]:
-    """Four notebooks at once, one of each kind, from one working folder."""
+@pytest.fixture(scope="module", params=["ordinary", "forked"])
+def run(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Outcome], list[Progress], list[str]]:
+    """Four notebooks at once, one of each kind, from one working folder; in both kinds of kernels."""
     folder = tmp_path_factory.mktemp("jobs {odd} 北京")
-    write_notebook(folder / "good.ipynb", ["print(word, number, flag)", "import os; print(os.getcwd())"],
+    where = "import os; print(os.getcwd(), os.environ['OPSLIB_EXTRA'])"
+    write_notebook(folder / "good.ipynb", ["print(word, number, flag)", where],
                    "word: str = ''\nnumber: int = 1\nflag: bool = False")  # fmt: skip
     write_notebook(folder / "bad.ipynb", ["1 + 1", "raise KeyError('a\\nb')", "print('never')"], "x: int = 0")
     write_notebook(folder / "dying.ipynb", ["import os; os._exit(3)"])
@@ -35,7 +43,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcome], l
     jobs = [Job(n, folder / f"{n}.ipynb", given.get(n, {})) for n in ("good", "bad", "dying", "empty")]
     seen: list[Progress] = []
     done: list[str] = []
-    outcomes = run_notebooks(jobs, workers=2, on_progress=seen.append, on_done=lambda o: done.append(o.name))
+    with open_fork_server() if request.param == "forked" else contextlib.nullcontext() as server:
+        outcomes = run_notebooks(
+            jobs, workers=2, server=server, env={"OPSLIB_EXTRA": "given"},
+            on_progress=seen.append, on_done=lambda o: done.append(o.name),
+        )  # fmt: skip
     return {o.name: o for o in outcomes}, seen, done
 
 
@@ -50,7 +62,7 @@ def test_parameters_arrive_as_they_are(run) -> None:
 
 
 def test_kernels_work_in_the_callers_folder(run) -> None:
-    assert str(Path.cwd()) in printed(run[0]["good"])
+    assert f"{Path.cwd()} given\n" in printed(run[0]["good"])
 
 
 def test_failure_is_an_outcome_with_one_line(run) -> None:
@@ -144,3 +156,46 @@ def test_failure_in_one_line(message: str, expected: str) -> None:
 
 def test_long_message_is_cut() -> None:
     assert len(describe_failure("E", "x" * 10_000, None)) < 450
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_fork_server_that_cannot_is_replaced_by_ordinary_kernels(tmp_path: Path) -> None:
+    path = write_notebook(tmp_path / "n.ipynb", ["import sys; print('duckdb' in sys.modules, 'ibis' in sys.modules)"])
+    with open_fork_server() as server:
+        assert server is not None
+        (forked,) = run_notebooks([Job("n", path)], server=server)
+        server._process.kill()
+        server._process.wait()
+        (ordinary,) = run_notebooks([Job("n", path)], server=server)
+    assert forked.ok
+    assert ordinary.ok
+    # DuckDB's import starts a thread, and a process with threads must not be copied.
+    assert "False True" in printed(forked) or "False False" in printed(forked)
+    assert "False False" in printed(ordinary)
+
+
+def test_fork_server_ends_its_kernels_with_itself(tmp_path: Path) -> None:
+    server = ForkServer.start()
+    if server is None:
+        pytest.skip("kernels are not forked on this system")
+    forked = server.fork(["-f", str(tmp_path / "c.json")], str(tmp_path), dict(os.environ))
+    assert forked is not None
+    assert forked.poll() is None
+    started = time.perf_counter()
+    server.close()
+    forked.wait(5)
+    assert forked.poll() == 1
+    assert time.perf_counter() - started < 5
+
+
+def test_forking_can_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPSLIB_FORK", "0")
+    assert ForkServer.start() is None
+
+
+def test_unused_fork_server_is_closed_at_once() -> None:
+    server = ForkServer.start()
+    started = time.perf_counter()
+    if server is not None:
+        server.close()
+    assert time.perf_counter() - started < 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opslib.run.charts import BUNDLE_SNIPPET, draw_svg, load_bundle, size_of, to_data_uri
+from opslib.run.charts import BUNDLE_SNIPPET, VEGALITE_MIME, Drawings, draw_svg, load_bundle, size_of, to_data_uri
 from opslib.run.render import (
     PageOptions,
     clean_markdown,
@@ -321,3 +322,22 @@ def test_same_input_same_bytes(report: Path) -> None:
     notebook = nbformat.read(report / "notebooks" / "40_quarterly_review.ipynb", as_version=4)
     options = PageOptions(title="T", bundle="QUJD")
     assert render_notebook(notebook, options).html == render_notebook(notebook, options).html
+
+
+def test_chart_left_to_the_report_is_completed() -> None:
+    vegalite = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json", "mark": "point",
+        "data": {"values": [{"a": 1}]}, "encoding": {"x": {"field": "a", "type": "quantitative"}},
+    }  # fmt: skip
+    plain = {VEGALITE_MIME: vegalite, "text/plain": "A point"}
+    ahead, now = dict(plain), dict(plain)
+    with ThreadPoolExecutor(2) as threads:
+        drawings = Drawings(threads)
+        drawings.begin(ahead)
+        drawings.complete(ahead)
+    Drawings().complete(now)
+    assert ahead == now
+    assert set(now) == {"application/vnd.vega.v5+json", "image/png", "text/plain"}
+    broken = {VEGALITE_MIME: {"mark": 7}, "text/plain": "A chart"}
+    Drawings().complete(broken)
+    assert broken == {"text/plain": "A chart"}

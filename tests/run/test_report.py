@@ -180,7 +180,8 @@ def test_flags_come_from_the_models() -> None:
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys\nfrom opslib.run import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'pandas', 'ibis', 'papermill', 'nbconvert', 'altair', 'pydantic', 'rich', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'pandas', 'numpy', 'ibis', 'altair', 'papermill', 'nbconvert', 'pydantic', 'rich'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -221,12 +222,12 @@ def test_stopped_run_leaves_nothing(signal_number: int, tmp_path: Path, process_
     )
     wait_for(lambda: (tmp_path / "started").exists())
     kernels = kernels_of(process.pid)
-    assert len(kernels) == 1
+    assert len(kernels) in (1, 2)  # with the fork server, where there is one
     process.send_signal(signal_number)
     out, err = process.communicate(timeout=20)
     assert not (tmp_path / "out" / "report").exists()
     # A killed parent cannot end its kernel: the kernel notices within a second or two.
-    wait_for(lambda: not Path(f"/proc/{kernels[0]}").exists(), seconds=5)
+    wait_for(lambda: not any(Path(f"/proc/{kernel}").exists() for kernel in kernels), seconds=5)
     if signal_number == signal.SIGKILL:
         return
     assert process.returncode == (130 if signal_number == signal.SIGINT else 143)

@@ -1,0 +1,248 @@
+"""The command line: `opslib report | check | init | sample`.
+
+stdout gets the result, for programs: one JSON line a `report`. Everything for people goes to stderr. Nothing
+heavy is imported before it is known which command runs, so `opslib --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from opslib import __version__
+from opslib.errors import OpslibError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+STATUSES = {0: "ok", 1: "failed", BAD_INPUT: "refused", INTERRUPTED: "interrupted"}
+
+
+class ReportCommand(click.Command):
+    """Adds a flag for each parameter of the notebooks, made from their models only when needed."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Give the command's own options and the notebooks' parameters."""
+        return [*parameter_options(), *super().get_params(ctx)]
+
+
+@lru_cache(maxsize=1)
+def parameter_options() -> tuple[click.Option, ...]:
+    """Make one flag for each parameter that some notebook declares; its help is the field's description."""
+    from opslib.parameters import NOTEBOOKS
+
+    takers: dict[str, list[str]] = {}
+    fields: dict[str, Any] = {}
+    for slug, model in NOTEBOOKS.items():
+        for name, field in model.model_fields.items():
+            takers.setdefault(name, []).append(slug)
+            fields.setdefault(name, field)
+    options = []
+    for name, field in fields.items():
+        who = "" if len(takers[name]) == len(NOTEBOOKS) else f" [{', '.join(takers[name])}]"
+        kind = {"int": "NUMBER", "float": "NUMBER", "bool": "true|false"}.get(
+            getattr(field.annotation, "__name__", ""), "TEXT"
+        )
+        options.append(
+            click.Option(
+                [f"--{name.replace('_', '-')}", f"parameter_{name}"],
+                metavar=kind,
+                help=f"{field.description or name}{who}",
+            )
+        )
+    return tuple(options)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="opslib", message="opslib %(version)s")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an unexpected error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """From a number that moved to why, what to do, and whether it worked.
+
+    Exit codes: 0 good, 1 a notebook failed, 2 bad data or parameters, 130 interrupted.
+    """
+
+
+@cli.command(cls=ReportCommand)
+@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="a parameter by name; like its flag")
+@click.option("--out", type=click.Path(path_type=Path), help="folder of the report; default reports/COMPANY")
+@click.option("--workers", type=click.IntRange(1), help="notebooks at once; default the number of processors")
+@click.option(
+    "--notebooks", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="folder of the notebooks; default those that come with opslib",
+)  # fmt: skip
+@click.pass_context
+def report(
+    ctx: click.Context,
+    notebooks: tuple[str, ...],
+    pairs: tuple[tuple[str, str], ...],
+    out: Path | None,
+    workers: int | None,
+    folder: Path | None,
+    **flags: str | None,
+) -> None:
+    """Run notebooks (default all) and write a report that opens without a network."""
+    from opslib.run.forkserver import open_fork_server
+    from opslib.run.progress import choose_progress
+
+    # First of all, because it imports while we do; it runs nothing before it is asked to.
+    with open_fork_server() as server, choose_progress() as progress:
+        from opslib.run.report import make_report
+
+        texts = {k.removeprefix("parameter_"): v for k, v in flags.items() if v is not None}
+        texts |= {name.replace("-", "_"): value for name, value in pairs}
+        made = make_report(
+            notebooks, texts, out=out, notebooks=folder, workers=workers, server=server,
+            on_progress=progress.show_notebook, on_stage=progress.show_stage,
+        )  # fmt: skip
+    say(f"Report: {made.index}")
+    ctx.find_root().obj = {
+        "out": str(made.out),
+        "index": str(made.index),
+        "notebooks": {name: {"status": "failed" if cause else "ok", **({"cause": cause} if cause else {})}
+                      for name, cause in made.causes.items()},
+    }  # fmt: skip
+    ctx.exit(made.exit_code)
+
+
+@cli.command()
+@click.option("--playbook", default="playbook.toml", show_default=True, help="the playbook file to check")
+@click.pass_context
+def check(ctx: click.Context, playbook: str) -> None:
+    """Check the data against what the notebooks need, and print what was found."""
+    from opslib.data.source import open_data
+
+    fitness = open_data(playbook).fitness
+    click.echo(fitness.to_text())
+    ctx.exit(BAD_INPUT if fitness.verdict == "unfit" else 0)
+
+
+@cli.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default="playbook.toml", show_default=True,
+    help="the playbook file to write",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="replace a playbook that is already there")
+def init(data: tuple[str, ...], out: Path, force: bool) -> None:
+    """Look at your data files and write a playbook that guesses what they hold."""
+    from opslib.data.guess import write_playbook
+
+    written = write_playbook(list(data), out=out, force=force)
+    if isinstance(written, str):
+        click.echo(written)
+    say(f"Playbook: {out}. Read it, then run: opslib check --playbook {out}")
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write the Parquet files to")
+@click.option("--events", type=click.IntRange(1), help="about how many events")
+@click.option("--users", type=click.IntRange(1), help="how many users")
+@click.option("--seed", type=int, help="another company of the same kind")
+def sample(out: Path, events: int | None, users: int | None, seed: int | None) -> None:
+    """Generate a sample company, of any size, with known incidents in it."""
+    from opslib.data.sample_company import generate_sample
+
+    if events and users:
+        raise click.UsageError("Give --events or --users, not both.")
+    generate_sample(
+        out,
+        events=events,
+        users=users,
+        seed=seed,
+        progress=lambda done, parts, rows: say(f"{done} of {parts} parts, {rows:,} events"),
+    )
+    say(f"Sample: {out}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    started = time.perf_counter()
+    result: dict[str, Any] = {}
+    with _terminable():
+        code = _run(arguments, result)
+    if _is_report(arguments):
+        seconds = round(time.perf_counter() - started, 2)
+        head = {"status": STATUSES.get(code, "failed"), "exit_code": code}
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps({**head, **result, "seconds": seconds}, ensure_ascii=False), flush=True)
+    sys.exit(code)
+
+
+def say(text: str) -> None:
+    """Tell a person something: on stderr, so that stdout stays readable by programs."""
+    click.echo(text, err=True)
+
+
+def _run(arguments: list[str], result: dict[str, Any]) -> int:
+    try:
+        with cli.make_context("opslib", list(arguments)) as ctx:
+            try:
+                cli.invoke(ctx)
+            except click.exceptions.Exit as end:
+                result |= ctx.obj or {}
+                return end.exit_code
+            return 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        result["error"] = error.format_message()
+        return error.exit_code
+    except OpslibError as error:
+        say(f"error: {error}")
+        result["error"] = str(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort) as stop:
+        say("error: interrupted; nothing was written")
+        result["error"] = "interrupted"
+        return stop.exit_code if isinstance(stop, _Terminated) else INTERRUPTED
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        result["error"] = f"{type(error).__name__}: {first}"
+        say(f"error: unexpected {type(error).__name__}: {first} (opslib --debug ... shows the details)")
+        return 1
+
+
+class _Terminated(KeyboardInterrupt):
+    exit_code = 143
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, so that a scheduler's stop ends the kernels and leaves nothing behind."""
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _is_report(arguments: list[str]) -> bool:
+    words = [word for word in arguments if not word.startswith("-")]
+    return words[:1] == ["report"] and not {"-h", "--help"} & set(arguments)
+
+
+if __name__ == "__main__":
+    main()

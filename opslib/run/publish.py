@@ -1,0 +1,200 @@
+"""Write a report's folder: first page, one page a notebook, the executed notebooks, findings and manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opslib import __version__
+from opslib.run.folder import REPORT_KIND
+from opslib.run.pictures import shrink_picture
+
+if TYPE_CHECKING:
+    from opslib.run.execute import Outcome
+    from opslib.run.render import Page
+
+PACKAGES = (
+    "altair",
+    "duckdb",
+    "ibis-framework",
+    "numpy",
+    "pandas",
+    "papermill",
+    "pyarrow",
+    "scipy",
+    "vl-convert-python",
+)
+
+# Sums of floats depend, in their last digits, on how threads shared the rows; ten digits do not.
+FLOAT_DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook of a report, finished: how it ran, what it found, and its page."""
+
+    outcome: Outcome
+    page: Page
+    parameters: Mapping[str, Any]
+    findings: Sequence[Any]
+    sentences: Sequence[str]
+    page_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The notebook's name, which is also its files' name."""
+        return self.outcome.name
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a report besides its chapters."""
+
+    company: str
+    period: str
+    verdict: str
+    problems: Sequence[str]
+    fingerprint: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    lang: str = "en"
+
+
+def write_page(folder: Path, outcome: Outcome, page: Page) -> None:
+    """Write one notebook's page and the notebook itself; called as soon as the notebook is done."""
+    import nbformat
+
+    (folder / "notebooks").mkdir(exist_ok=True)
+    for cell in outcome.notebook.cells:
+        for output in cell.get("outputs", []):
+            if isinstance(picture := output.get("data", {}).get("image/png"), str):
+                output["data"]["image/png"] = shrink_picture(picture)
+    nbformat.write(outcome.notebook, folder / "notebooks" / f"{outcome.name}.ipynb")
+    (folder / f"{outcome.name}.html").write_text(page.html, "utf-8")
+
+
+def write_report(folder: Path, facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> None:
+    """Write what needs all chapters: the first page, `findings.json` and `manifest.json`.
+
+    Args:
+        folder: where the pages already are.
+        facts: the company, its data and the timings so far.
+        chapters: in the order in which they are to be read.
+        exit_code: what the command will end with.
+    """
+    (folder / "index.html").write_text(render_index(facts, chapters), "utf-8")
+    (folder / "findings.json").write_text(dump_json(collect_findings(facts, chapters)), "utf-8")
+    # Last: a folder with a manifest is a whole report.
+    (folder / "manifest.json").write_text(dump_json(describe_run(facts, chapters, exit_code)), "utf-8")
+
+
+def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
+    """Make the first page: who, when, how good the data are, and each notebook's answer."""
+    from opslib.run.render import render_template
+
+    cards = [
+        {
+            "title": chapter.page.title,
+            "href": f"{chapter.name}.html",
+            "notebook": f"{chapter.name}.ipynb",
+            "cause": chapter.outcome.cause,
+            "lead": "" if chapter.sentences else chapter.page.lead,
+            "sentences": chapter.sentences,
+            "given": ", ".join(
+                f"{name.replace('_', ' ')} {value}"
+                for name, value in chapter.parameters.items()
+                if name != "playbook" and value not in ("", None)
+            ),
+        }
+        for chapter in chapters
+    ]
+    return render_template(
+        "index.html.j2",
+        {
+            "lang": facts.lang,
+            "company": facts.company,
+            "period": facts.period,
+            "verdict": facts.verdict,
+            "problems": facts.problems,
+            "cards": cards,
+            "failed": sum(not chapter.outcome.ok for chapter in chapters),
+        },
+    )
+
+
+def collect_findings(facts: Facts, chapters: Sequence[Chapter]) -> dict[str, Any]:
+    """Gather all findings, with nothing in them that differs between two runs on the same input.
+
+    So no times, no versions, and not the playbook's path among the parameters.
+    """
+    notebooks = {
+        chapter.name: {
+            "status": "ok" if chapter.outcome.ok else "failed",
+            "title": chapter.page.title,
+            "parameters": {k: v for k, v in chapter.parameters.items() if k != "playbook"},
+            "findings": chapter.findings,
+            "sentences": chapter.sentences,
+        }
+        for chapter in chapters
+    }
+    return {"company": facts.company, "period": facts.period, "data": facts.verdict, "notebooks": notebooks}
+
+
+def describe_run(facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> dict[str, Any]:
+    """Say how a report came about: data, versions, parameters, timings."""
+    return {
+        "kind": REPORT_KIND,
+        "exit_code": exit_code,
+        "company": facts.company,
+        "data_fingerprint": facts.fingerprint,
+        "versions": {"opslib": __version__, "python": platform.python_version(), **find_versions()},
+        "seconds": dict(facts.seconds),
+        "notebooks": {
+            chapter.name: {
+                "status": "ok" if chapter.outcome.ok else "failed",
+                "cause": chapter.outcome.cause,
+                "parameters": dict(chapter.parameters),
+                "seconds": chapter.outcome.seconds,
+                "kernel_seconds": chapter.outcome.kernel_seconds,
+                "cell_seconds": list(chapter.outcome.cell_seconds),
+                "page_seconds": chapter.page_seconds,
+                "chart_count": chapter.page.chart_count,
+            }
+            for chapter in chapters
+        },
+    }
+
+
+def find_versions() -> dict[str, str]:
+    """Look up the installed versions of what decides the numbers and the pages."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def dump_json(value: Any) -> str:
+    """Write JSON whose bytes depend on the values alone: sorted keys, floats to ten digits, NaN as null.
+
+    >>> dump_json({"b": 0.1 + 0.2, "a": [float("nan"), 1.0]})
+    '{\\n  "a": [\\n    null,\\n    1.0\\n  ],\\n  "b": 0.3\\n}\\n'
+    """
+    return json.dumps(_settle(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _settle(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{FLOAT_DIGITS}g}") + 0.0 if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _settle(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_settle(v) for v in value]
+    return value
