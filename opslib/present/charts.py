@@ -143,17 +143,13 @@ def plot_retention(review: QuarterlyReview) -> ChartView:
             alt.Tooltip("users_count:Q", title="New users", format=","),
         ],
     )
-    ticks = (
-        alt.Chart(targets)
-        .mark_tick(color=theme.TARGET_COLOR, thickness=2, width=70)
-        .encode(
-            x=alt.X("day:N", sort=None),
-            y="target:Q",
-            tooltip=[alt.Tooltip("target:Q", title="Target", format=".0%")],
-        )
-    )
+    chart = bars + points
+    if len(targets):
+        tip = alt.Tooltip("target:Q", title="Target", format=".0%")
+        ticks = alt.Chart(targets).mark_tick(color=theme.TARGET_COLOR, thickness=2, width=70)
+        chart += ticks.encode(x=alt.X("day:N", sort=None), y="target:Q", tooltip=[tip])
     text = "Points with 95% intervals for day 1, 7 and 30, by quarter; red ticks mark targets."
-    return _view(bars + points + ticks, title, text, frame, labels)
+    return _view(chart, title, text, frame, labels)
 
 
 def plot_revenue(review: QuarterlyReview) -> ChartView | ListView:

@@ -138,9 +138,12 @@ def init(data: tuple[str, ...], out: Path, force: bool) -> None:
     """Look at your data files and write a playbook that guesses what they hold."""
     from opslib.data.guess import write_playbook
 
-    written = write_playbook(list(data), out=out, force=force)
-    if isinstance(written, str):
-        click.echo(written)
+    for guess in write_playbook(list(data), out=out, force=force):
+        click.echo(f"{guess.source}: table {guess.table}, {guess.rows:,} rows")
+        for line in (*guess.settings, *guess.columns):
+            click.echo(f"  {line.key} = {line.value}  ({line.reason})")
+        for question in guess.questions:
+            click.echo(f"  Please confirm: {question}")
     say(f"Playbook: {out}. Read it, then run: opslib check --playbook {out}")
 
 
