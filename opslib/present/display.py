@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import altair as alt
     import great_tables as gt
 
+VEGALITE_MIME = "application/vnd.opslib.vegalite+json"
 VEGA_MIME = "application/vnd.vega.v5+json"
 CHART_MIME = "application/vnd.opslib.chart+json"
 FINDINGS_MIME = "application/vnd.opslib.findings+json"
@@ -37,23 +39,20 @@ class ChartView:
     labels: dict[str, str]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        columns = [{"name": c, "label": self.labels.get(c, c)} for c in self.frame.columns if c in self.labels]
+        rows = self.frame[[c["name"] for c in columns]]
+        bundle: dict[str, Any] = {
+            CHART_MIME: {"title": self.title, "alt": self.alt, "columns": columns, "rows": to_plain_rows(rows)},
+            "text/plain": f"{self.title}. {self.alt}",
+        }
+        if os.environ.get("OPSLIB_CHARTS") == "later":
+            # In a report: one warm compiler serves all notebooks, so that no kernel has to start its own.
+            return bundle | {VEGALITE_MIME: self.chart.to_dict()}
         import vl_convert
 
         vega = vl_convert.vegalite_to_vega(self.chart.to_dict())
         picture = vl_convert.vega_to_png(vega, scale=PICTURE_SCALE)
-        columns = [{"name": c, "label": self.labels.get(c, c)} for c in self.frame.columns if c in self.labels]
-        rows = self.frame[[c["name"] for c in columns]]
-        return {
-            VEGA_MIME: vega,
-            "image/png": base64.b64encode(picture).decode(),
-            CHART_MIME: {
-                "title": self.title,
-                "alt": self.alt,
-                "columns": columns,
-                "rows": to_plain_rows(rows),
-            },
-            "text/plain": f"{self.title}. {self.alt}",
-        }
+        return bundle | {VEGA_MIME: vega, "image/png": base64.b64encode(picture).decode()}
 
 
 @dataclass(frozen=True)

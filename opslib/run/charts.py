@@ -129,7 +129,7 @@ class Drawings:
             picture = self._pictures.get(_key(compiled))
             data["image/png"] = picture.result() if picture else make_picture(self.draw(compiled))
         except ValueError:
-            # Its description and the table behind it are there in any case.
+            # The page then shows its description and the table behind it.
             return
         data[VEGA_MIME] = compiled
 

@@ -284,7 +284,7 @@ class _PageBuilder:
         if FINDINGS_MIME in data:
             shown = {"html": data.get("text/html", ""), "sentences": data[FINDINGS_MIME].get("sentences", [])}
             return {"kind": "answer", **shown} if any(shown.values()) else None
-        if VEGA_MIME in data:
+        if VEGA_MIME in data or CHART_MIME in data:
             return self._chart(data)
         if "application/vnd.jupyter.widget-view+json" in data:
             return None
@@ -317,14 +317,15 @@ class _PageBuilder:
         try:
             svg = self._drawings.draw(data[VEGA_MIME])
             source, (width, height) = to_data_uri(svg), size_of(svg)
-        except ValueError:
+        except (KeyError, ValueError):
+            # What does not draw still has its stored picture, if any, its description and its table.
             packed = re.sub(r"\s", "", data.get("image/png", ""))
-            source, width, height = f"data:image/png;base64,{packed}", 0, 0
+            source, width, height = f"data:image/png;base64,{packed}" if packed else "", 0, 0
         rows = about.get("rows", [])
         return {
             "kind": "chart",
             "number": self.chart_count,
-            "spec": to_script_json(data[VEGA_MIME]),
+            "spec": to_script_json(data[VEGA_MIME]) if VEGA_MIME in data else "",
             "source": source,
             "width": width,
             "height": height,

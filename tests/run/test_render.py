@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opslib.run.charts import BUNDLE_SNIPPET, VEGALITE_MIME, Drawings, draw_svg, load_bundle, size_of, to_data_uri
+from opslib.run.charts import (
+    BUNDLE_SNIPPET,
+    CHART_MIME,
+    VEGALITE_MIME,
+    Drawings,
+    draw_svg,
+    load_bundle,
+    size_of,
+    to_data_uri,
+)
 from opslib.run.render import (
     PageOptions,
     clean_markdown,
@@ -341,3 +350,17 @@ def test_chart_left_to_the_report_is_completed() -> None:
     broken = {VEGALITE_MIME: {"mark": 7}, "text/plain": "A chart"}
     Drawings().complete(broken)
     assert broken == {"text/plain": "A chart"}
+
+
+def test_a_chart_that_does_not_draw_keeps_its_words_and_its_table() -> None:
+    table = {
+        "title": "Retention",
+        "alt": "Points by day.",
+        "columns": [{"name": "day", "label": "Day"}],
+        "rows": [["Day 7"]],
+    }
+    output = nbformat.v4.new_output("display_data", {CHART_MIME: table, "text/plain": "Retention."})
+    cell = nbformat.v4.new_code_cell("plot()", outputs=[output])
+    page = render_notebook(nbformat.v4.new_notebook(cells=[cell]), PageOptions(title="t", company="c")).html
+    assert "could not be drawn: Points by day." in page
+    assert "Day 7" in page
