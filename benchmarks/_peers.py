@@ -1,9 +1,10 @@
 """The same two measures, written by hand for other engines: what a skilled person would type on each of them.
 
-A program of its own (`python -m benchmarks._peers TASK ENGINE FOLDER`), so that time and memory are counted from nothing. It
-prints one JSON line: seconds from Parquet to result, peak memory, and the result itself for comparison.
+A program of its own (`python -m benchmarks._peers TASK ENGINE FOLDER`), so that time and memory are counted from
+nothing. It prints one JSON line: seconds from Parquet to result, peak memory, and the result itself for comparison.
 
-Tasks: `scan` (distinct users), `growth` (growth accounting by week), `triangle` (first-time cohorts by day, days 0 to 30).
+Tasks: `scan` (distinct users), `growth` (growth accounting by week), `triangle` (first-time cohorts by day, days 0
+to 30).
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ def duckdb_growth(folder: str) -> Rows:
           SELECT DISTINCT user_id, date_trunc('week', ts + INTERVAL {ZONE_HOURS} HOUR)::DATE AS w
           FROM read_parquet('{files(folder)}')),
         marked AS (
-          SELECT w, lag(w) OVER u AS before, lead(w) OVER u AS after FROM weeks WINDOW u AS (PARTITION BY user_id ORDER BY w)),
+          SELECT w, lag(w) OVER u AS before, lead(w) OVER u AS after
+          FROM weeks WINDOW u AS (PARTITION BY user_id ORDER BY w)),
         gained AS (
           SELECT w, count(*) FILTER (before IS NULL) AS n, count(*) FILTER (before = w - 7) AS r,
                  count(*) FILTER (before < w - 7) AS s FROM marked GROUP BY w),
         lost AS (SELECT w + 7 AS w, count(*) AS c FROM marked WHERE after IS NULL OR after > w + 7 GROUP BY 1)
-        SELECT strftime(g.w, '%Y-%m-%d'), n, r, s, coalesce(c, 0)::BIGINT FROM gained g LEFT JOIN lost l USING (w) ORDER BY 1
+        SELECT strftime(g.w, '%Y-%m-%d'), n, r, s, coalesce(c, 0)::BIGINT
+        FROM gained g LEFT JOIN lost l USING (w) ORDER BY 1
         """
     )
 
@@ -70,7 +73,8 @@ def clickhouse_growth(folder: str) -> Rows:
     return _clickhouse(
         f"""
         WITH weeks AS (
-          SELECT user_id, arraySort(groupUniqArray(toRelativeWeekNum(toDate(ts + INTERVAL {ZONE_HOURS} HOUR, 'UTC')))) AS w
+          SELECT user_id,
+                 arraySort(groupUniqArray(toRelativeWeekNum(toDate(ts + INTERVAL {ZONE_HOURS} HOUR, 'UTC')))) AS w
           FROM file('{files(folder)}', Parquet) GROUP BY user_id),
         marked AS (
           SELECT arrayJoin(arrayZip(w, arrayPushFront(arrayPopBack(w), 0), arrayPushBack(arrayPopFront(w), 0))) AS t,

@@ -76,6 +76,10 @@ class OwnKernelManager(AsyncKernelManager):
             metadata={"kernel_provisioner": {"provisioner_name": PROVISIONER}},
         )
 
+    async def _async_interrupt_kernel(self) -> None:
+        # Shutting down begins with an interrupt, which an idle kernel reports as an error on the terminal.
+        return
+
     def client(self, **kwargs: Any) -> Any:
         """Make the client as usual and keep hold of it."""
         self.last_client = super().client(**kwargs)
