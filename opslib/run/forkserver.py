@@ -29,7 +29,7 @@ from typing import Any, TextIO
 # What would start threads on import: linear algebra and Arrow's allocator.
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 LIBRARIES = (
-    "ipykernel.kernelapp", "ipykernel.ipkernel", "pandas", "ibis", "altair", "opslib.parameters", "scipy.stats",
+    "ipykernel.kernelapp", "ipykernel.ipkernel", "pandas", "ibis", "altair", "opslib.parameters",
     "great_tables", "pyarrow.dataset",
 )  # fmt: skip
 LAYERS = ("data", "measure", "explain", "decide", "present")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opslib.run.publish import Chapter, Facts
 
 MOST_PROBLEMS_NAMED = 20
+CHECKED_FILE = "checked.json"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def make_report(
     Raises:
         InputError: parameters, destination or data are refused; nothing was run and nothing written.
     """
+    from opslib.data.checked import store_fitness
+
     clock = _Clock()
     folder = notebooks or notebooks_folder()
     parameters = share_parameters(choose_notebooks(names, folder), texts or {})
@@ -90,9 +93,11 @@ def make_report(
         clock.lap("check")
         on_stage(f"Running {len(parameters)} notebook{'s' * (len(parameters) != 1)}")
         with write_aside(out) as partial:
+            store_fitness(data.fitness, data.fingerprint, partial / CHECKED_FILE)
             facts = _gather_facts(data, parameters)
             chapters = _run_chapters(parameters, folder, facts, partial, ready, workers, server, on_progress)
             clock.lap("notebooks")
+            (partial / CHECKED_FILE).unlink()
             exit_code = int(any(not chapter.outcome.ok for chapter in chapters))
             _write_rest(partial, facts, chapters, exit_code, clock)
     causes = {chapter.name: chapter.outcome.cause for chapter in chapters}
@@ -164,7 +169,7 @@ def check_input(parameters: Mapping[str, NotebookParameters]) -> Data:
         raise InputError(f"One report has one playbook, not {len(playbooks)}: {', '.join(sorted(playbooks))}.")
     data = open_data(playbooks.pop())
     if data.fitness.verdict == "unfit":
-        problems = [str(problem) for problem in data.fitness.problems]
+        problems = [str(problem) for problem in data.fitness.problems if problem.severity == "unfit"]
         shown = "".join(f"\n  - {problem}" for problem in problems[:MOST_PROBLEMS_NAMED])
         more = len(problems) - MOST_PROBLEMS_NAMED
         rest = f"\n  and {more} more; see `opslib check`" if more > 0 else ""
@@ -274,6 +279,7 @@ def _run_chapters(
     server: ForkServer | None,
     on_progress: Callable[[Progress], None],
 ) -> list[Chapter]:
+    from opslib.data.checked import VARIABLE
     from opslib.run.charts import CHARTS_LATER
     from opslib.run.execute import Job, run_notebooks
 
@@ -286,7 +292,7 @@ def _run_chapters(
     jobs = [Job(slug, folder / f"{slug}.ipynb", model.to_literals()) for slug, model in parameters.items()]
     ready.begin_rendering()
     run_notebooks(
-        jobs, workers=workers, server=server, env=CHARTS_LATER,
+        jobs, workers=workers, server=server, env={**CHARTS_LATER, VARIABLE: str(partial / CHECKED_FILE)},
         on_progress=on_progress, on_output=ready.draw, on_done=finish,
     )  # fmt: skip
     return [finished[slug] for slug in parameters]

@@ -12,6 +12,7 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
+from opslib.data.fitness import DataFitness, Problem, TableProfile
 from opslib.errors import InputError
 
 HOSTILE = "<script>alert(1)</script>"
@@ -114,11 +115,9 @@ def write_good_notebooks(folder: Path, *, charts: int = 1, fail: bool = False) -
 class FakeData:
     """Just enough of `opslib.data.source.Data`."""
 
-    def __init__(self, playbook: str, verdict: str = "fit", problems: Sequence[str] = ()) -> None:
+    def __init__(self, problems: Sequence[Problem] = ()) -> None:
         self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"))
-        self.fitness = types.SimpleNamespace(
-            verdict=verdict, problems=list(problems), to_text=lambda: f"Verdict: {verdict}"
-        )
+        self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
 
     def choose_quarter(self, quarter: str) -> str:
@@ -136,8 +135,13 @@ def open_fake_data(playbook: str | Path) -> FakeData:
     if "missing" in str(playbook):
         raise InputError(f"There is no playbook {playbook}.")
     if "unfit" in str(playbook):
-        return FakeData(str(playbook), "unfit", ["events.ts: 3 rows in the future", "users.user_id: 2 rows empty"])
-    return FakeData(str(playbook))
+        return FakeData(
+            [
+                Problem("events", "ts", "future_time", 3, 9, "unfit", "lie in the future"),
+                Problem("users", "user_id", "null_key", 2, 9, "unfit", "have no value"),
+            ]
+        )
+    return FakeData()
 
 
 def fake_source_module() -> types.ModuleType:
