@@ -9,6 +9,8 @@ export PYTHON
 bin := .venv/bin
 python := $(bin)/python
 pytest := $(python) -m pytest
+# JupyterLab asks its makers for news and newer versions unless told not to.
+offline := --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 notebooks := $(wildcard notebooks/*.ipynb notebooks/training/*.ipynb)
 
 help: ## list the targets
@@ -39,7 +41,7 @@ bench: .venv/.has-bench ## time the report and the measures against their peers
 	@$(python) -m benchmarks $(ARGS)
 
 lab: .venv/.has-run ## open JupyterLab on the first notebook
-	@$(bin)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb $(ARGS)
+	@$(bin)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(offline) notebooks/00_start_here.ipynb $(ARGS)
 
 notebooks: .venv/.has-run ## run the committed notebooks again on the sample company and store their results
 	@$(python) -m opslib.run.notebooks $(ARGS)
