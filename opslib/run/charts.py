@@ -16,13 +16,16 @@ import re
 import sys
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from opslib.run.pictures import shrink_picture
+
+if TYPE_CHECKING:
+    from opslib.run.drawer import Drawer
 
 CHART_MIME = "application/vnd.opslib.chart+json"
 VEGA_MIME = "application/vnd.vega.v5+json"
@@ -75,10 +78,9 @@ def cache_folder() -> Path:
 
 
 def warm_up() -> None:
-    """Start vl-convert's JavaScript runtime before it is needed. Call it from a thread while kernels run."""
-    import vl_convert
-
-    vl_convert.vega_to_svg({"$schema": "https://vega.github.io/schema/vega/v6.json", "width": 1, "height": 1})
+    """Start vl-convert's JavaScript runtime before it is needed."""
+    schema = "https://vega.github.io/schema/vega-lite/v6.json"
+    draw_chart({"vegalite": {"$schema": schema, "data": {"values": [{}]}, "mark": "point"}})
 
 
 def draw_svg(spec: Mapping[str, Any]) -> str:
@@ -92,62 +94,70 @@ def draw_svg(spec: Mapping[str, Any]) -> str:
     return vl_convert.vega_to_svg(dict(spec), allowed_base_urls=[])
 
 
-class Drawings:
-    """Compiles and draws charts in a thread as soon as they are known, so that they are ready when the page is made.
+def draw_chart(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Compile a chart if it is not compiled yet, and draw it.
 
-    A notebook that runs for a report leaves its charts as Vega-Lite (`CHARTS_LATER`): compiling and drawing them
-    here, with one warm engine for all notebooks, saves each kernel from starting its own.
+    Args:
+        request: `{"vegalite": specification}` or `{"vega": compiled specification}`.
+
+    Returns:
+        `vega` (compiled), `svg`, and `png` in base64, as notebooks store it.
+
+    Raises:
+        ValueError: the specification does not compile or draw.
+    """
+    import vl_convert
+
+    vega = request.get("vega") or vl_convert.vegalite_to_vega(dict(request["vegalite"]))
+    svg = draw_svg(vega)
+    return {"vega": vega, "svg": svg, "png": make_picture(svg)}
+
+
+class Drawings:
+    """Charts that are compiled and drawn by another process as soon as they are known, ready when the page is made.
+
+    A notebook that runs for a report leaves its charts as Vega-Lite (`CHARTS_LATER`): one warm compiler for all
+    notebooks saves each kernel from starting its own. Without a drawer everything is drawn here when it is asked for.
 
     >>> Drawings().draw({"$schema": "https://vega.github.io/schema/vega/v6.json", "width": 9, "height": 9})[:4]
     '<svg'
     """
 
-    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
-        self._threads = threads
-        self._drawn: dict[str, Future[str]] = {}
-        self._compiled: dict[str, Future[dict[str, Any]]] = {}
-        self._pictures: dict[str, Future[str]] = {}
+    def __init__(self, drawer: Drawer | None = None) -> None:
+        self._drawer = drawer
+        self._begun: dict[str, Future[dict[str, Any]]] = {}
+        self._svgs: dict[str, str] = {}
 
     def begin(self, data: Mapping[str, Any]) -> None:
         """Start on the chart in an output's data, if there is one, which `complete` or `draw` will ask for later."""
-        if self._threads is None:
+        if self._drawer is None:
             return
         if VEGALITE_MIME in data:
-            key = _key(data[VEGALITE_MIME])
-            self._compiled[key] = self._threads.submit(self._compile_and_draw, data[VEGALITE_MIME])
+            self._begun[_key(data[VEGALITE_MIME])] = self._drawer.submit({"vegalite": data[VEGALITE_MIME]})
         elif VEGA_MIME in data:
-            self._drawn[_key(data[VEGA_MIME])] = self._threads.submit(draw_svg, data[VEGA_MIME])
+            self._begun[_key(data[VEGA_MIME])] = self._drawer.submit({"vega": data[VEGA_MIME]})
 
     def complete(self, data: dict[str, Any]) -> None:
         """Put the compiled chart and its picture in the place of the Vega-Lite in an output's data."""
         spec = data.pop(VEGALITE_MIME, None)
         if spec is None:
             return
-        begun = self._compiled.get(_key(spec))
+        begun = self._begun.get(_key(spec))
         try:
-            compiled = begun.result() if begun else self._compile_and_draw(spec)
-            picture = self._pictures.get(_key(compiled))
-            data["image/png"] = picture.result() if picture else make_picture(self.draw(compiled))
+            drawn = begun.result() if begun else draw_chart({"vegalite": spec})
         except ValueError:
             # The page then shows its description and the table behind it.
             return
-        data[VEGA_MIME] = compiled
+        data["image/png"], data[VEGA_MIME] = drawn["png"], drawn["vega"]
+        self._svgs[_key(drawn["vega"])] = drawn["svg"]
 
     def draw(self, spec: Mapping[str, Any]) -> str:
         """Give a compiled chart's SVG, drawn ahead or now. Raises ValueError like `draw_svg`."""
-        begun = self._drawn.get(_key(spec))
-        return begun.result() if begun else draw_svg(spec)
-
-    def _compile_and_draw(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        import vl_convert
-
-        compiled = vl_convert.vegalite_to_vega(dict(spec))
-        drawn: Future[str] = Future()
-        drawn.set_result(draw_svg(compiled))
-        self._drawn[_key(compiled)] = drawn
-        if self._threads is not None:
-            self._pictures[_key(compiled)] = self._threads.submit(make_picture, drawn.result())
-        return compiled
+        key = _key(spec)
+        if key in self._svgs:
+            return self._svgs[key]
+        begun = self._begun.get(key)
+        return begun.result()["svg"] if begun else draw_svg(spec)
 
 
 def make_picture(svg: str) -> str:

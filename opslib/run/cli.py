@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -170,6 +171,7 @@ def sample(out: Path, events: int | None, users: int | None, seed: int | None) -
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
+    is_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     started = time.perf_counter()
     result: dict[str, Any] = {}
@@ -180,6 +182,12 @@ def main(arguments: list[str] | None = None) -> None:
         head = {"status": STATUSES.get(code, "failed"), "exit_code": code}
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps({**head, **result, "seconds": seconds}, ensure_ascii=False), flush=True)
+    if is_process:
+        # All is written and closed: taking apart a process with this many libraries costs half a second.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from opslib.data.source import Data
+    from opslib.run.drawer import Drawer
     from opslib.run.execute import Outcome, Progress
     from opslib.run.forkserver import ForkServer
     from opslib.run.publish import Chapter, Facts
@@ -207,6 +208,7 @@ class _Preparation:
 
     def __enter__(self) -> _Preparation:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="prepare")
+        self._drawer: Drawer | None = None
         self._imports = self._threads.submit(_import_for_running)
         return self
 
@@ -214,10 +216,12 @@ class _Preparation:
         """Prepare the pages. Not before the kernels: a refused run must not wait for it."""
         self._imports.result()
         from opslib.run.charts import Drawings
+        from opslib.run.drawer import Drawer
 
+        self._drawer = Drawer()
         self._bundle = self._threads.submit(_load_bundle)
         self._threads.submit(_prepare_rendering)
-        self.drawings = Drawings(self._threads)
+        self.drawings = Drawings(self._drawer)
 
     def draw(self, output: NotebookNode) -> None:
         """Draw an output's chart, if it is one, while the kernels run on."""
@@ -229,6 +233,8 @@ class _Preparation:
         return self._bundle.result()
 
     def __exit__(self, *_: object) -> None:
+        if self._drawer is not None:
+            self._drawer.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -245,12 +251,10 @@ def _load_bundle() -> str:
 
 
 def _prepare_rendering() -> None:
-    from opslib.run.charts import warm_up
     from opslib.run.render import clean_markdown, load_exporter
 
     load_exporter()
     clean_markdown("ready")
-    warm_up()
 
 
 def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters]) -> Facts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from opslib.run.charts import (
     size_of,
     to_data_uri,
 )
+from opslib.run.drawer import Drawer
 from opslib.run.render import (
     PageOptions,
     clean_markdown,
@@ -340,10 +340,11 @@ def test_chart_left_to_the_report_is_completed() -> None:
     }  # fmt: skip
     plain = {VEGALITE_MIME: vegalite, "text/plain": "A point"}
     ahead, now = dict(plain), dict(plain)
-    with ThreadPoolExecutor(2) as threads:
-        drawings = Drawings(threads)
-        drawings.begin(ahead)
-        drawings.complete(ahead)
+    drawer = Drawer()
+    drawings = Drawings(drawer)
+    drawings.begin(ahead)
+    drawings.complete(ahead)
+    drawer.close()
     Drawings().complete(now)
     assert ahead == now
     assert set(now) == {"application/vnd.vega.v5+json", "image/png", "text/plain"}
@@ -364,3 +365,12 @@ def test_a_chart_that_does_not_draw_keeps_its_words_and_its_table() -> None:
     page = render_notebook(nbformat.v4.new_notebook(cells=[cell]), PageOptions(title="t", company="c")).html
     assert "could not be drawn: Points by day." in page
     assert "Day 7" in page
+
+
+def test_a_drawer_that_died_says_so_and_nobody_waits() -> None:
+    drawer = Drawer()
+    waiting = drawer.submit({"vegalite": {"mark": 7}})
+    assert isinstance(waiting.exception(30), ValueError)
+    drawer.close()
+    with pytest.raises(ValueError, match="drawing process ended"):
+        drawer.submit({"vega": {}}).result(5)
