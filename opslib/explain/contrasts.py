@@ -1,0 +1,313 @@
+"""Segments of counts against everybody else, between two periods: how their rates moved, and how their shares did.
+
+Counts come in cells, one for each combination of all dimensions' values. A segment is a set of cells that agree in one
+dimension or a few. Everything is a sum over cells, so thousands of segments are compared at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from opslib.errors import InputError, suggest_name
+from opslib.explain.statistics import (
+    TERMS,
+    Floats,
+    adjust_p_values,
+    compare_odds_exactly,
+    compute_terms,
+    estimate_difference,
+    estimate_log_odds,
+    log_p_value,
+)
+from opslib.measure.estimate import quantile
+
+NOT_GIVEN = "(not given)"
+COUNTS = ("before_numerator_count", "before_count", "after_numerator_count", "after_count")
+# A dimension is held equal between the periods only while this share of the information stays: one whose values are
+# replaced from period to period (app versions) would leave nothing to compare.
+_KEPT_INFORMATION = 0.8
+_KEPT_AT_LEAST = 0.5
+# Fewer successes or failures than this in a period, and the normal approximation gives way to an exact test.
+_FEW = 10
+# That all but one segment moved is possible, but so much rarer than that one did that it needs this much more evidence.
+_UNMOVED_ODDS = 20.0
+
+Items = tuple[tuple[int, int], ...]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counts of two periods.
+
+    Attributes:
+        dimensions: their names.
+        labels: for each dimension the texts of its values.
+        codes: one row a cell, one column a dimension: which value.
+        counts: one row a cell, columns as in COUNTS.
+    """
+
+    dimensions: tuple[str, ...]
+    labels: tuple[list[str], ...]
+    codes: Codes
+    counts: Floats
+
+    def keep(self, mask: NDArray[np.bool_]) -> Cells:
+        """The cells of a mask."""
+        return replace(self, codes=self.codes[mask], counts=self.counts[mask])
+
+    def select(self, items: Items) -> NDArray[np.bool_]:
+        """Which cells belong to a segment, given as pairs of dimension and value."""
+        mask = np.ones(len(self.codes), dtype=bool)
+        for dimension, code in items:
+            mask &= self.codes[:, dimension] == code
+        return mask
+
+    def group(self, dimensions: Sequence[int]) -> Codes:
+        """A number for each cell: equal where the cells agree in these dimensions."""
+        key = np.zeros(len(self.codes), dtype=np.int64)
+        for dimension in dimensions:
+            # Numbered anew at each step: a product of many sizes would overflow.
+            key = np.unique(key * (len(self.labels[dimension]) + 1) + self.codes[:, dimension], return_inverse=True)[1]
+        return key
+
+    def name(self, items: Items) -> str:
+        """A segment as text, for example `channel=social & platform=web`."""
+        return " & ".join(f"{self.dimensions[d]}={self.labels[d][c]}" for d, c in items)
+
+
+def collect_cells(
+    before: pd.DataFrame, after: pd.DataFrame, *, dimensions: Sequence[str], numerator: str, denominator: str
+) -> Cells:
+    """Join the counts of two periods by all dimensions.
+
+    Raises:
+        InputError: a column that is missing, or numbers that are no counts of a share.
+    """
+    names = list(dict.fromkeys(dimensions))
+    if not names:
+        raise InputError("A change is explained along dimensions: name at least one.")
+    parts = []
+    for label, frame in (("before", before), ("after", after)):
+        for column in (*names, numerator, denominator):
+            if column not in frame.columns:
+                hint = suggest_name(column, [str(c) for c in frame.columns])
+                raise InputError(f"The counts of the period {label} have no column '{column}'.{hint}")
+        counts = frame[[numerator, denominator]].to_numpy(dtype=float)
+        if not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1 > 0).any():
+            raise InputError(f"The period {label} holds numbers that are no counts: missing, negative or not whole.")
+        if (counts[:, 0] > counts[:, 1]).any():
+            raise InputError(f"In the period {label}, {numerator} exceeds {denominator}, so it is no share of it.")
+        words = {d: frame[d].astype(object).where(frame[d].notna(), NOT_GIVEN).astype(str).to_numpy() for d in names}
+        columns = COUNTS[:2] if label == "before" else COUNTS[2:]
+        parts.append(pd.DataFrame(words | dict(zip(columns, counts.T, strict=True))))
+    joined = pd.concat(parts, ignore_index=True).reindex(columns=[*names, *COUNTS]).fillna(dict.fromkeys(COUNTS, 0.0))
+    joined = joined.groupby(names, sort=True, as_index=False)[list(COUNTS)].sum()
+    joined = joined[(joined["before_count"] > 0) | (joined["after_count"] > 0)]
+    factors = [pd.factorize(joined[d], sort=True) for d in names]
+    codes = np.stack([f[0] for f in factors], axis=1).astype(np.int64)
+    labels = tuple([str(v) for v in f[1]] for f in factors)
+    return Cells(tuple(names), labels, codes, joined[list(COUNTS)].to_numpy(dtype=float))
+
+
+def split_by_value(cells: Cells, dimension: int) -> pd.DataFrame:
+    """Split the overall change by the values of a dimension into rate and mix, with nothing left over.
+
+    Returns:
+        dimension, value, COUNTS, before_rate, after_rate, before_share_rate, after_share_rate, rate_effect_rate,
+        mix_effect_rate.
+
+    Source: Kitagawa (1955), Journal of the American Statistical Association 50, 1168-1194.
+    """
+    labels = cells.labels[dimension]
+    sums = _sum_by(cells.codes[:, dimension], cells.counts, len(labels))
+    x0, n0, x1, n1 = sums.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        s0, s1, r0, r1 = n0 / n0.sum(), n1 / n1.sum(), x0 / n0, x1 / n1
+        # A value that is new or gone has no change of its own: all that it does is mix.
+        old, new = np.where(n0 > 0, r0, r1), np.where(n1 > 0, r1, r0)
+        middle = (x0.sum() / n0.sum() + x1.sum() / n1.sum()) / 2
+    return pd.DataFrame(
+        {
+            "dimension": cells.dimensions[dimension],
+            "value": labels,
+            **dict(zip(COUNTS, sums.astype(np.int64).T, strict=True)),
+            "before_rate": r0,
+            "after_rate": r1,
+            "before_share_rate": s0,
+            "after_share_rate": s1,
+            "rate_effect_rate": (s0 + s1) / 2 * (new - old),
+            "mix_effect_rate": (s1 - s0) * ((old + new) / 2 - middle),
+        }
+    )
+
+
+def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.DataFrame:
+    """Compare every segment of up to `max_dimensions` dimensions with everybody else.
+
+    Returns:
+        One row a segment: segment, items, dimension_count, COUNTS, before_rate, after_rate, change_rate,
+        others_change_rate, excess_rate with low, high and error, rate_effect_rate, mix_effect_rate, unmoved
+        (everybody else moved more); of both kinds (`rate_` and `mix_`) the log_p, the q-value and the evidence, which
+        is larger the less chance explains it.
+        Where a segment or everybody else has fewer than `minimum` users in a period, no change of rates is told; where
+        it has so few in both, it has no row. A segment that has the same users as a larger one is left out.
+    """
+    strata = _choose_strata(cells, minimum)
+    none = np.zeros((len(TERMS), 0))
+    found: list[Items] = []
+    seen: dict[Items, tuple[float, ...]] = {}
+    counts, sides = [np.zeros((0, 4))], [(none, none)]
+    for depth in range(1, min(max_dimensions, len(cells.dimensions)) + 1):
+        for chosen in itertools.combinations(range(len(cells.dimensions)), depth):
+            _, first, groups = np.unique(cells.group(chosen), return_index=True, return_inverse=True)
+            own = _sum_by(groups, cells.counts, len(first))
+            rest = cells.counts.sum(axis=0) - own
+            users = np.minimum(np.maximum(own[:, 1], own[:, 3]), np.maximum(rest[:, 1], rest[:, 3]))
+            kept = []
+            for g in np.flatnonzero(users >= minimum).tolist():
+                items = tuple((d, int(cells.codes[first[g], d])) for d in chosen)
+                same = seen[items] = tuple(own[g])
+                if all(seen.get(whole) != same for whole in itertools.combinations(items, depth - 1)):
+                    kept.append(g)
+                    found.append(items)
+            counts.append(own[kept])
+            inside, everybody = _sum_terms(groups, strata, cells.counts, len(first))
+            sides.append((inside[:, kept], everybody[:, None] - inside[:, kept]))
+    own = np.concatenate(counts)
+    inside, outside = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
+    columns = _compare(own, cells.counts.sum(axis=0) - own, inside, outside, minimum)
+    length = np.array([len(items) for items in found], dtype=np.int64)
+    # The share of a combination mostly follows that of its parts: mix is looked for in single dimensions.
+    columns["mix_log_p"] = np.where(length > 1, np.nan, columns["mix_log_p"])
+    columns |= _weigh_evidence(columns, length)
+    names = {"segment": [cells.name(items) for items in found], "items": pd.Series(found, dtype=object)}
+    table = pd.DataFrame(names | {"dimension_count": length} | columns)
+    table = table[table["rate_log_p"].notna() | table["mix_log_p"].notna()]
+    order = ["rate_evidence", "mix_evidence", "segment"]
+    return table.sort_values(order, ascending=[False, False, True], na_position="last", ignore_index=True)
+
+
+def _weigh_evidence(columns: dict[str, Any], length: Codes) -> dict[str, Any]:
+    """Weigh p-values: segments of one dimension, of two, ... share the room for error alike, however many they are.
+
+    Source: Genovese, Roeder and Wasserman (2006), Biometrika 93, 509-524.
+    """
+    weighed: dict[str, Any] = {}
+    for kind in ("rate", "mix"):
+        log_p = columns[f"{kind}_log_p"]
+        tests = np.bincount(length, weights=~np.isnan(log_p), minlength=1)
+        same = np.maximum(tests[length], 1.0)
+        weighted = np.minimum(log_p + np.log(same * max(1, (tests > 0).sum()) / max(1.0, tests.sum())), 0.0)
+        weighed[f"{kind}_q"] = adjust_p_values(np.exp(weighted))
+        weighed[f"{kind}_evidence"] = -log_p - np.log(same)
+    unmoved = np.abs(columns["change_rate"]) < np.abs(columns["others_change_rate"])
+    weighed["rate_evidence"] = weighed["rate_evidence"] - np.where(unmoved, math.log(_UNMOVED_ODDS), 0.0)
+    return weighed | {"unmoved": unmoved}
+
+
+def _sum_by(groups: Codes, values: Floats, size: int) -> Floats:
+    return np.stack([np.bincount(groups, weights=column, minlength=size) for column in values.T], axis=1)
+
+
+def _choose_strata(cells: Cells, minimum: int) -> Codes:
+    """Number the cells by the dimensions that can be held equal between the periods; rare values count as one."""
+    codes = cells.codes.copy()
+    for d, labels in enumerate(cells.labels):
+        users = np.bincount(codes[:, d], weights=cells.counts[:, [1, 3]].sum(axis=1), minlength=len(labels))
+        codes[users[codes[:, d]] < 2 * minimum, d] = len(labels)
+    lumped = replace(cells, codes=codes)
+    chosen = list(range(len(cells.dimensions)))
+
+    def measure_information(dimensions: Sequence[int]) -> float:
+        strata = lumped.group(dimensions)
+        n0, n1 = _sum_by(strata, cells.counts[:, [1, 3]], int(strata.max(initial=-1)) + 1).T
+        return float((n0 * n1 / (n0 + n1)).sum())
+
+    whole = measure_information([])
+    while chosen and measure_information(chosen) < _KEPT_INFORMATION * whole:
+        left = {d: measure_information([c for c in chosen if c != d]) for d in chosen}
+        chosen.remove(max(left, key=lambda d: left[d]))
+    return lumped.group(chosen)
+
+
+def _compare_periods(counts: Floats) -> Floats:
+    """Terms of after against before."""
+    x0, n0, x1, n1 = counts.T
+    return compute_terms(x1, n1, x0, n0)
+
+
+def _sum_terms(groups: Codes, strata: Codes, counts: Floats, size: int) -> tuple[Floats, Floats]:
+    """Sum the strata's terms over each segment, and over everybody.
+
+    The values of the segments' dimensions are always held equal: what is new or gone among the others is mix, and has
+    no part in how they moved.
+    """
+    strata_count = int(strata.max(initial=0)) + 1
+    pairs, position = np.unique(groups * np.int64(strata_count) + strata, return_inverse=True)
+    terms = _compare_periods(_sum_by(position, counts, len(pairs)))
+    return _sum_by(pairs // strata_count, terms.T, size).T, terms.sum(axis=1)
+
+
+def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, minimum: int) -> dict[str, Any]:
+    """Hold segments against everybody else: the changes of their rates, and of their shares."""
+    large = np.minimum(own[:, [1, 3]], rest[:, [1, 3]]).min(axis=1, initial=np.inf) >= minimum
+    four = np.stack([own, rest], axis=1)
+    fewest = np.minimum(four[:, :, [0, 2]], four[:, :, [1, 3]] - four[:, :, [0, 2]]).min(axis=(1, 2), initial=np.inf)
+    # Where hardly anybody in the segment has somebody alike in the other period, all are compared as they are.
+    own_terms, rest_terms = _compare_periods(own), _compare_periods(rest)
+    thin = inside[0] < _KEPT_AT_LEAST * own_terms[0]
+    inside, outside = np.where(thin, own_terms, inside), np.where(thin, rest_terms, outside)
+    large &= outside[0] >= minimum / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before, after, share = own[:, 0] / own[:, 1], own[:, 2] / own[:, 3], own[:, 3] / (own[:, 3] + rest[:, 3])
+        change, error = estimate_difference(inside)
+        others, others_error = estimate_difference(outside)
+        excess, spread = np.where(large, change - others, np.nan), np.hypot(error, others_error)
+        in_points = log_p_value(excess / spread)
+        log_odds, odds_error = estimate_log_odds(inside)
+        others_odds, others_odds_error = estimate_log_odds(outside)
+        in_odds = log_p_value((log_odds - others_odds) / np.hypot(odds_error, others_odds_error))
+        mix_effect, mix_log_p = _compare_shares(own, rest)
+    for i in np.flatnonzero(~np.isnan(excess) & (fewest < _FEW)):
+        (a, b, c, d), (e, f, g, h) = four[i].round().astype(int).tolist()
+        in_odds[i] = math.log(max(compare_odds_exactly((a, b, c, d), (e, f, g, h)), 1e-300))
+    log_p = np.maximum(in_points, in_odds)
+    return {
+        **dict(zip(COUNTS, own.round().astype(np.int64).T, strict=True)),
+        "before_rate": before,
+        "after_rate": after,
+        "change_rate": np.where(large, change, np.nan),
+        "others_change_rate": np.where(large, others, np.nan),
+        "excess_rate": excess,
+        "excess_error": spread,
+        "excess_low": excess - quantile() * spread,
+        "excess_high": excess + quantile() * spread,
+        "rate_effect_rate": share * excess,
+        # Without a single success, or failure, anywhere nothing can have changed.
+        "rate_log_p": np.where(np.isnan(excess), np.nan, np.where(np.isnan(log_p), 0.0, log_p)),
+        "mix_effect_rate": mix_effect,
+        "mix_log_p": mix_log_p,
+    }
+
+
+def _compare_shares(own: Floats, rest: Floats) -> tuple[Floats, Floats]:
+    """What the changes of segments' shares did to the overall rate, and how clear that is."""
+    (x0, n0, x1, n1), (y0, m0, y1, m1) = own.T, rest.T
+    before, after = n0 + m0, n1 + m1
+    s0, s1, pooled = n0 / before, n1 / after, (n0 + n1) / (before + after)
+    share_z = (s1 - s0) / np.sqrt(pooled * (1 - pooled) * (1 / before + 1 / after))
+    level, error = estimate_difference(compute_terms(x0, n0, y0, m0) + compute_terms(x1, n1, y1, m1))
+    r0, r1 = np.where(n0 > 0, x0 / n0, x1 / n1), np.where(n1 > 0, x1 / n1, x0 / n0)
+    q0, q1 = np.where(m0 > 0, y0 / m0, y1 / m1), np.where(m1 > 0, y1 / m1, y0 / m0)
+    # Both must be there: a share that changed, and a rate unlike the others'.
+    log_p = np.maximum(log_p_value(share_z), log_p_value(level / error))
+    return (s1 - s0) * ((r0 + r1) - (q0 + q1)) / 2, log_p
