@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 
 import ibis
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.data.periods import DAY, Calendar, Period
+from opslib.data.source import open_data
+from opslib.measure import growth
 from opslib.measure.growth import account_growth, floor_day, measure_activity, measure_stickiness
+from tests.conftest import ROOT
 from tests.measure.streams import START, to_table, user_days
 
 JANUARY = Period(dt.date(2026, 1, 1), dt.date(2026, 2, 1), "January")
@@ -143,3 +147,94 @@ def test_lifecycle_cases_of_posthog(shared: Path) -> None:
         assert got == {k: expected[k] for k in got}, case["id"]
         checked.append(case["id"])
     assert len(checked) >= 3, (checked, skipped)
+
+
+@settings(max_examples=10)
+@given(user_days, st.sampled_from(["day", "week", "month"]), st.integers(0, 6))
+def test_masks_and_rows_count_the_same(days: set[tuple[int, dt.date]], grain: str, week_start: int) -> None:
+    """Two ways to the same counts: a bit a period, and a row a period, which serves long spans and other engines."""
+    span = Period(START, START + 121 * DAY, "all")
+    keyed = to_table(days).mutate(segment=ibis.ifelse(ibis._.user_id > 4, "high", "low"))
+    for by in (None, "segment"):
+        frames = []
+        for most in (1000, 0):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(growth, "MOST_MASKED_PERIODS", most)
+                result = account_growth(keyed, span, grain=grain, week_start=week_start, by=by)  # type: ignore[arg-type]
+                frames.append(result.periods)
+        pd.testing.assert_frame_equal(*frames)
+
+
+@settings(max_examples=8)
+@given(user_days)
+def test_segments_add_up_to_everybody(days: set[tuple[int, dt.date]]) -> None:
+    span = Period(START, START + 121 * DAY, "all")
+    keyed = to_table(days).mutate(segment=ibis.ifelse(ibis._.user_id > 4, "high", "low"))
+    counts = ["opening_count", "new_count", "resurrected_count", "churned_count", "closing_count", "retained_count"]
+    by = account_growth(keyed, span, by="segment").periods.groupby("period_start")[counts].sum()
+    whole = account_growth(to_table(days), span).periods.set_index("period_start")[counts]
+    pd.testing.assert_frame_equal(by, whole)
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 6), st.datetimes(dt.datetime(2026, 3, 1), dt.datetime(2026, 4, 10))),
+        min_size=1,
+        max_size=60,
+    ),
+    st.sampled_from(["US/Pacific", "Europe/London", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"]),
+    st.sampled_from(["day", "week", "month"]),
+)
+def test_times_across_clock_changes(rows: list[tuple[int, dt.datetime]], zone: str, grain: str) -> None:
+    """From UTC times with a clock, or from local days: the same, also in zones that change by half an hour."""
+    calendar = Calendar(zone, 0, dt.datetime(2026, 3, 1), dt.datetime(2026, 4, 10))
+    events = ibis.memtable(
+        {"user_id": [u for u, _ in rows], "ts": [t for _, t in rows]},
+        schema={"user_id": "int64", "ts": "timestamp(6)"},
+    )
+    days = {(u, calendar.day_of(t)) for u, t in rows}
+    span = Period(min(d for _, d in days), max(d for _, d in days) + DAY, "all")
+    from_times = account_growth(events, span, grain=grain, calendar=calendar).periods  # type: ignore[arg-type]
+    from_days = account_growth(to_table(days), span, grain=grain).periods  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(from_times, from_days)
+
+
+def test_the_span_cuts_times_at_local_midnight() -> None:
+    """31 December 17:00 UTC is 1 January in Shanghai; 31 January 16:00 UTC is February there, and outside."""
+    calendar = Calendar("Asia/Shanghai")
+    times = [dt.datetime(2025, 12, 31, 15), dt.datetime(2025, 12, 31, 17), dt.datetime(2026, 1, 31, 16)]
+    events = ibis.memtable({"user_id": [1, 2, 3], "ts": times}, schema={"user_id": "int64", "ts": "timestamp(6)"})
+    frame = account_growth(events, JANUARY, grain="month", calendar=calendar).periods
+    assert frame["new_count"].tolist() == [1]
+
+
+def test_nobody_in_the_span() -> None:
+    table = to_table({(1, dt.date(2030, 1, 1))})
+    assert account_growth(table, JANUARY).periods["closing_count"].sum() == 0
+    segments = account_growth(table.mutate(segment=ibis.literal("a")), JANUARY, by="segment")
+    assert segments.periods.empty
+    assert segments.findings() == []
+
+
+@pytest.mark.shared
+def test_weekly_lifecycle_of_a_real_community(shared: Path) -> None:
+    """CollegeMsg: every week as computed independently in its facts."""
+    rows = pd.read_csv(shared / "real/collegemsg/CollegeMsg.txt", sep=r"\s+", names=["user_id", "to", "at"])
+    rows["ts"] = pd.to_datetime(rows["at"], unit="s")
+    events = ibis.memtable(rows[["user_id", "ts"]], schema={"user_id": "int64", "ts": "timestamp(6)"})
+    facts = json.loads((shared / "real/collegemsg/facts.json").read_text())
+    expected = facts["weekly_lifecycle(week_start_Mon,new,returning,resurrecting,dormant)"]
+    span = Period(dt.date(2004, 4, 15), dt.date(2004, 10, 27), "all")
+    frame = account_growth(events, span, calendar=Calendar()).periods
+    columns = ["new_count", "retained_count", "resurrected_count", "churned_count"]
+    got = [[str(r["period_start"].date()), *(r[c] for c in columns)] for r in frame.to_dict("records")]
+    assert got == [[week, new, stayed, back, -gone] for week, new, stayed, back, gone in expected]
+
+
+def test_growth_of_the_sample_company() -> None:
+    data = open_data(ROOT / "playbook.toml")
+    from_days = account_growth(data.active_days, data.span).periods
+    from_times = account_growth(data.table("events"), data.span, calendar=data.calendar).periods
+    pd.testing.assert_frame_equal(from_days, from_times)
+    assert from_days["new_count"].sum() == 30_000
