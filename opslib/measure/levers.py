@@ -15,7 +15,6 @@ import pandas as pd
 from opslib.measure.economics import Economics
 from opslib.measure.estimate import CONFIDENCE, Estimate, quantile, to_plain_record
 from opslib.measure.model import (
-    AGES,
     FIRST_DAYS,
     NEW,
     STATES,
@@ -27,7 +26,7 @@ from opslib.measure.model import (
     project_users,
     trace_cohort,
 )
-from opslib.measure.states import DAILY_STATES, RATES, StateRatesResult
+from opslib.measure.states import AGE_BANDS, DAILY_STATES, RATES, StateRatesResult
 
 BASE, TOGETHER = "base", "all"
 MONTH_LENGTH = 365.25 / 12
@@ -95,8 +94,8 @@ def simulate_levers(
     - `d1_rate`: for users who come from tomorrow on, the chance to be active on day 1 is the value.
     - `d7_rate`: for them, the odds of being active on days 2 to 7 are multiplied, for all states alike, by the one
       number that makes the model's cohort have this D7 (day 1 unchanged; with `d1_rate` too, after that is set).
-    - How much of either lasts is not in the data, and decides most. So it is part of the uncertainty: the odds of later
-      days, up to day 89, are multiplied by that number to a power between 0 (gained users come back as others in their
+    - How much of either lasts is not in the data, and decides most. So it is part of the uncertainty: the odds of all
+      later days are multiplied by that number to a power between 0 (gained users come back as others in their
       state do, and the gain soon fades) and 1 (the whole curve is lifted), each simulated future with its own.
     - `curr_rate`, `rurr_rate`, `surr_rate`, `iwaurr_rate`, `reactivation_rate`, `resurrection_rate`: the odds of users
       in that state are multiplied, for all ages alike, so that the rate over all of them becomes the value.
@@ -227,8 +226,9 @@ class _Case:
                 place[:, STATES.index(state)] = True
                 shift = _find_shift(returns, place, change[name], partial(self._pool, name=name))
                 returns = _shift_odds(returns, place, shift)
-        cohort, week = returns, AGES[:, None] <= 7
-        later = np.broadcast_to(AGES[:, None] > 1, week.shape)
+        cohort, ages = returns, np.array(AGE_BANDS)[:, None]
+        week = ages <= 7
+        later = ages > 1
         if "d1_rate" in change:
             before = returns[:, 1, NEW]
             cohort = returns.copy()

@@ -30,7 +30,6 @@ STATES = DAILY_STATES.names
 DAU_STATES = slice(0, len(DAILY_STATES.active))
 NEW, WAU, MAU, DORMANT = (STATES.index(s) for s in ("new", "at_risk_wau", "at_risk_mau", "dormant"))
 # Where a user of each state is on the next day when active, and when not.
-AGES = np.array(AGE_BANDS)
 MONTH = AGE_BANDS.index(30)
 _WIDTHS = np.diff(AGE_BANDS)
 # Share of a band's users who are in the next band on the next day; nobody leaves the last.
@@ -233,7 +232,7 @@ def project_users(
         draws: simulated futures; 0 for the expected course alone, without noise.
         seed: of the random numbers, the same for the same futures whatever else is changed.
         returns: return rates in place of the model's, (1 or draws, band, state); none are drawn then.
-        cohort_returns: the same for users who come after the last day known, as long as their ages set them apart.
+        cohort_returns: the same for users who come after the last day known.
         arrivals: new users in place of the model's, by day or by draw and day.
 
     Returns:
@@ -246,19 +245,30 @@ def project_users(
         arrivals = np.exp(model.new_level + draw_levels(model.new_users, model, days, draws, level))
     count = max(draws, 1)
     arrivals = np.broadcast_to(arrivals, (count, days))
+    if cohort_returns is None:
+        dau, mau = _walk(model, model.stock, chances, levels, arrivals)
+        return Futures(dau, mau, np.array(arrivals))
+    here = _walk(model, model.stock, chances, levels, np.zeros_like(arrivals))
+    come = _walk(model, np.zeros_like(model.stock), cohort_returns, levels, arrivals)
+    return Futures(here[0] + come[0], here[1] + come[1], np.array(arrivals))
+
+
+def _walk(
+    model: StateModel, stock: np.ndarray, chances: np.ndarray, levels: np.ndarray, arrivals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Users active, and active within 30 days, by draw and day."""
+    count, days = arrivals.shape
     losses = model.losses[ARRIVE]
     odds = _to_odds(chances[:, ARRIVE])
-    cohort_odds = odds if cohort_returns is None else _to_odds(cohort_returns[:, ARRIVE])
-    users = np.broadcast_to(model.stock, (count, *model.stock.shape))
+    users = np.broadcast_to(stock, (count, *stock.shape))
     dau, mau = np.empty((count, days)), np.empty((count, days))
     for day in range(days):
-        came = (AGES[ARRIVE] <= day) & (AGES[ARRIVE] < AGES[-1])
-        raised = np.where(came[:, None], cohort_odds, odds) * np.exp(levels[:, day])[:, None, None]
+        raised = odds * np.exp(levels[:, day])[:, None, None]
         users = _age(_move(users, raised / (1 + raised), losses))
         users[:, 0, NEW] = arrivals[:, day]
         dau[:, day] = users[..., DAU_STATES].sum(axis=(1, 2))
         mau[:, day] = users[..., :DORMANT].sum(axis=(1, 2))
-    return Futures(dau, mau, np.array(arrivals))
+    return dau, mau
 
 
 def trace_cohort(returns: np.ndarray, losses: np.ndarray, days: int) -> np.ndarray:

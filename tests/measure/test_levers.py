@@ -107,6 +107,9 @@ def test_differences_add_up_and_carry_intervals() -> None:
     spread = table.assign(spread=(table["difference_high"] - table["difference_low"]) / table["difference"])
     spread = spread.set_index(["lever", "metric", "months_count"])["spread"]
     assert spread["d7_rate", "dau_count", 6] > spread["cac_amount", "dau_count", 6]
+    # All of it lasts, or none does: the ends of the interval lie far apart.
+    low, high = (read(result, "d1_rate", "dau_count", 6, f"difference_{end}") for end in ("low", "high"))
+    assert 0 < low < 0.3 * high
     assert len(result.findings()) == len(table)
 
 
