@@ -3,8 +3,8 @@
 A program of its own (`python -m benchmarks._peers TASK ENGINE FOLDER`), so that time and memory are counted from
 nothing. It prints one JSON line: seconds from Parquet to result, peak memory, and the result itself for comparison.
 
-Tasks: `scan` (distinct users), `growth` (growth accounting by week), `triangle` (first-time cohorts by day, days 0
-to 30).
+Tasks: `scan` (distinct users), `scan_times` (the last time of each user), `growth` (growth accounting by week),
+`triangle` (first-time cohorts by day, days 0 to 30).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-THREADS = 2
+from benchmarks._measured import THREADS
+
 ZONE_HOURS = 8  # Asia/Shanghai has had no other offset since 1991
 HORIZON = 30
 
@@ -33,6 +34,13 @@ def files(folder: str) -> str:
 def duckdb_scan(folder: str) -> Rows:
     """The floor: count distinct users."""
     return _duckdb(f"SELECT count(DISTINCT user_id) FROM read_parquet('{files(folder)}')")
+
+
+def duckdb_scan_times(folder: str) -> Rows:
+    """The floor of whatever depends on times too: the last one of each user."""
+    return _duckdb(
+        f"SELECT sum(epoch(t)) FROM (SELECT max(ts) AS t FROM read_parquet('{files(folder)}') GROUP BY user_id)"
+    )
 
 
 def duckdb_growth(folder: str) -> Rows:
@@ -183,6 +191,7 @@ def _clickhouse(query: str, plain: Callable[[Rows], Rows]) -> Rows:
 
 PEERS: dict[str, dict[str, Callable[[str], Rows]]] = {
     "scan": {"duckdb": duckdb_scan},
+    "scan_times": {"duckdb": duckdb_scan_times},
     "growth": {
         "duckdb": duckdb_growth,
         "clickhouse": clickhouse_growth,

@@ -13,8 +13,6 @@ The three are measured in turns, so that a busy minute of the machine hits all o
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -22,32 +20,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-WORK = ROOT / "benchmarks" / ".work"
-ROUNDS = int(os.environ.get("OPSLIB_BENCH_ROUNDS", "3"))
+from benchmarks._measured import CACHE, ROOT, ROUNDS, Measured, check, describe_machine
+
+WORK = CACHE / "report"
 MOST_OF_STOCK = 0.5
 MOST_OF_FLOOR = 2.0
 IMPORTS = "import pandas, altair, ibis"
 TRIMMED_IMPORTS = f"import opslib._startup; {IMPORTS}"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The wall times of one thing, in seconds."""
-
-    name: str
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return statistics.median(self.seconds)
-
-    def __str__(self) -> str:
-        return f"{self.name:<46} {self.median:6.2f} s   ({min(self.seconds):.2f} to {max(self.seconds):.2f})"
 
 
 def run() -> int:
@@ -193,23 +174,3 @@ def profile_notebook(notebook: Path) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(f"{notebook.name} cannot be profiled:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def check(what: str, ours: Measured, theirs: Measured, most: float) -> bool:
-    """Print one ratio and tell whether it holds."""
-    ratio = ours.median / theirs.median
-    rounds = [a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True)]
-    spread = f"{min(rounds):.2f} to {max(rounds):.2f} in single rounds"
-    print(f"  {ratio:.2f} x {what}: {'holds' if ratio <= most else 'MISSED'} (at most {most} x; {spread})")
-    return ratio <= most
-
-
-def describe_machine() -> str:
-    """Say what the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{model}, {os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}{load}"

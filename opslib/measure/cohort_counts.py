@@ -20,7 +20,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar
 from opslib.measure.activity import label_segments
-from opslib.measure.grains import Grain, count_periods, floor_day, index_days
+from opslib.measure.grains import Grain, count_periods, floor_day, index_days, index_times
 
 CohortGrain = Literal["hour", "24h", "day", "week", "month", "quarter"]
 Kind = Literal["on", "on_or_after", "bracket"]
@@ -29,11 +29,11 @@ Belonging = Literal["first", "recurring"]
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
 _UNIX = dt.datetime(1970, 1, 1)
-_SECONDS: dict[str, int] = {"day": DAY_SECONDS, "week": 7 * DAY_SECONDS}
 
 # Intervals in one number of 64 bits; a power of two, so that shifts and masks do for divisions, and room for the sign.
 WORD_BITS = 32
 _SHIFT = 5
+_WORD_SIZE = 1 << WORD_BITS
 _HIGHEST = 1 << (WORD_BITS - 1)
 _HALF = WORD_BITS // 2
 _HALF_MASK = (1 << _HALF) - 1
@@ -79,25 +79,17 @@ class Clock:
         )
 
     def place_moment(self, ts: Any) -> Any:
-        """The same for a UTC timestamp: seconds are divided, which is exact and faster than arithmetic on dates."""
+        """The same for a UTC timestamp."""
         if self.grain == "hour":
             return ts.epoch_seconds() // HOUR_SECONDS
-        if self.days not in _SECONDS:
-            return index_days(self.calendar.local_time(ts), self.origin, self.days)
-        since = int((dt.datetime.combine(self.origin, dt.time()) - _UNIX).total_seconds())
-        *before, (_, last) = self.calendar.offsets
-        offset: Any = int(last.total_seconds()) - since
-        if before:
-            cases = ((ts < ibis.timestamp(until), int(shift.total_seconds()) - since) for until, shift in before)
-            offset = ibis.cases(*cases, else_=offset)
-        return (ts.epoch_seconds() + offset) // _SECONDS[self.days]
+        return index_times(ts, self.origin, self.days, self.calendar)
 
     def start_of(self, number: int) -> dt.datetime:
         """The local time at which an interval starts."""
         if self.grain == "hour":
             return self.calendar.wall_clock(_UNIX + number * dt.timedelta(hours=1))
-        if self.days in _SECONDS:
-            return dt.datetime.combine(self.origin, dt.time()) + number * dt.timedelta(seconds=_SECONDS[self.days])
+        if self.days in ("day", "week"):
+            return dt.datetime.combine(self.origin, dt.time()) + number * (7 if self.days == "week" else 1) * DAY
         months = 12 * self.origin.year + self.origin.month - 1 + number * (3 if self.days == "quarter" else 1)
         return dt.datetime(months // 12, months % 12 + 1, 1)
 
@@ -174,7 +166,7 @@ def count_cohorts(starts: ir.Table, returns: ir.Table | None, question: Question
     came = known if returns is None else clock.keep_known(returns)
     if question.kind == "on" and question.belonging == "first" and clock.grain != "24h" and _packs(came, question):
         words = _pack_words(came, clock)
-        began = _label(_find_first(words if same else _place(known, clock)), question)
+        began = _label(_find_first_packed(words) if same else _find_first(_place(known, clock)), question)
         slots = _count_words(words, began, question)
     else:
         began = _label(_find_starts(known, question), question)
@@ -223,18 +215,28 @@ def _label(began: ir.Table, question: Question) -> ir.Table:
 
 
 def _pack_words(came: ir.Table, clock: Clock) -> ir.Table:
-    """user_id, word, bits (one an interval, the earliest highest), at (the earliest interval).
+    """user_id, word, bits (one an interval, the earliest highest).
 
     What the engine keeps of a user is a number for 32 intervals, not a row for each: fewer rows, and less memory.
     """
     placed = _place(came, clock)
     bit = ibis.literal(_HIGHEST, "int64") >> (placed.at & (WORD_BITS - 1)).cast("int32")
-    packed = placed.select("user_id", "at", word=placed.at >> _SHIFT, bit=bit)
-    return packed.group_by("user_id", "word").aggregate(bits=packed.bit.bit_or(), at=packed["at"].min())
+    packed = placed.select("user_id", word=placed.at >> _SHIFT, bit=bit)
+    return packed.group_by("user_id", "word").aggregate(bits=packed.bit.bit_or())
+
+
+def _find_first_packed(words: ir.Table) -> ir.Table:
+    """user_id, start: the highest bit of each user's first word."""
+    # The earlier the word and, within it, the higher the bits, the smaller the number.
+    first = (words.word * _WORD_SIZE + (_WORD_SIZE - 1 - words.bits)).min()
+    found = words.group_by("user_id").aggregate(first=first)
+    bits = (_WORD_SIZE - 1) - (found["first"] & (_WORD_SIZE - 1))
+    highest = bits.cast("float64").log2().floor().cast("int64")
+    return found.select("user_id", start=(found["first"] >> WORD_BITS) * WORD_BITS + (WORD_BITS - 1) - highest)
 
 
 def _count_words(words: ir.Table, began: ir.Table, question: Question) -> pd.DataFrame:
-    joined = began.inner_join(words.select("user_id", "word", "bits"), "user_id")
+    joined = began.inner_join(words, "user_id")
     near = joined.filter(
         (joined.word >= joined.start >> _SHIFT) & (joined.word <= (joined.start + question.reach) >> _SHIFT)
     )

@@ -13,7 +13,6 @@ Grain = Literal["day", "week", "month", "quarter"]
 
 _DAYS = {"day": 1, "week": 7}
 _MONTHS = {"month": 1, "quarter": 3}
-_UNIX = dt.datetime(1970, 1, 1)
 
 
 def index_days(day: Any, start: dt.date, grain: Grain) -> Any:
@@ -24,17 +23,10 @@ def index_days(day: Any, start: dt.date, grain: Grain) -> Any:
 
 
 def index_times(ts: Any, start: dt.date, grain: Grain, calendar: Calendar) -> Any:
-    """The same for a UTC timestamp, by arithmetic on seconds, which engines do faster than on dates."""
+    """The same for a UTC timestamp, on the company's clock."""
     if grain in ("month", "quarter"):
         return index_days(calendar.local_time(ts), start, grain)
-    origin = int((dt.datetime.combine(start, dt.time()) - _UNIX).total_seconds())
-    *before, (_, last) = calendar.offsets
-    offset: Any = int(last.total_seconds()) - origin
-    if before:
-        cases = ((ts < ibis.timestamp(until), int(shift.total_seconds()) - origin) for until, shift in before)
-        offset = ibis.cases(*cases, else_=offset)
-    seconds = ts.epoch_seconds().cast("int64") + offset
-    return seconds // (86_400 * _DAYS[grain])
+    return calendar.count_days(ts, start, step=_DAYS[grain])
 
 
 def count_periods(start: dt.date, last: dt.date, grain: Grain) -> int:

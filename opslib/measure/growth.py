@@ -152,7 +152,7 @@ def _count_masks(placed: ir.Table, number: int, keys: Sequence[str]) -> dict[tup
             f"new{block}": ibis.ifelse(seen, nothing, active & -active),  # the lowest bit that is set
         }
         seen = seen | (active != 0)
-    spread = users.select(*keys, **columns).cross_join(ibis.memtable({"at": list(range(number))}))
+    spread = users.select(*keys, **columns, at=ibis.range(number).unnest())
 
     def read_bit(name: str) -> Any:
         bits = [(spread[f"{name}{block}"] >> (spread.at - block * MASK_BITS)) & 1 for block in blocks]

@@ -1,15 +1,22 @@
-"""N-day retention: by hand, against brute force; immature users are apart."""
+"""N-day retention: by hand, against brute force, real data and the cohort engine; immature users are apart."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
+from pathlib import Path
 
+import ibis
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.data.periods import DAY, Period
+from opslib.data.source import open_data
+from opslib.measure.cohorts import measure_cohorts
 from opslib.measure.retention import find_first_days, measure_retention
+from tests.conftest import ROOT
 from tests.measure.streams import START, to_table, user_days
 
 YEAR = Period(dt.date(2026, 1, 1), dt.date(2027, 1, 1), "2026")
@@ -76,3 +83,39 @@ def test_first_days(days: set[tuple[int, dt.date]]) -> None:
     frame = find_first_days(to_table(days)).to_pandas()
     assert len(frame) == len({u for u, _ in days})
     assert all(min(d for v, d in days if v == row.user_id) == row.first_day.date() for row in frame.itertuples())
+
+
+@settings(max_examples=15)
+@given(user_days, st.integers(0, 100), st.integers(1, 60), st.integers(0, 120))
+def test_equals_the_cohort_engine(days: set[tuple[int, dt.date]], offset: int, length: int, known: int) -> None:
+    """One number, two ways: this module's short query and `measure_cohorts`."""
+    period = Period(START + offset * DAY, START + (offset + length) * DAY, "any")
+    as_of = START + known * DAY
+    result = measure_retention(to_table(days), period, as_of=as_of)
+    engine = measure_cohorts(to_table(days), period=period, as_of=as_of, intervals=30)
+    waiting = engine.curve.set_index("n")["immature_count"]
+    for n, estimate in result.days.items():
+        assert estimate == engine.estimate(n)
+        assert result.immature[n] == waiting[n]
+
+
+def test_the_sample_equals_the_cohort_engine() -> None:
+    data = open_data(ROOT / "playbook.toml")
+    period = Period(dt.date(2026, 4, 1), dt.date(2026, 7, 1), "2026Q2")
+    result = measure_retention(data.active_days, period, as_of=data.as_of)
+    engine = measure_cohorts(data.active_days, period=period, as_of=data.as_of)
+    assert [result.days[n] for n in (1, 7, 30)] == [engine.estimate(n) for n in (1, 7, 30)]
+    assert result.days[7].known
+
+
+@pytest.mark.shared
+def test_collegemsg(shared: Path) -> None:
+    """Outside reference: facts computed with plain pandas, on UTC days."""
+    facts = json.loads((shared / "real" / "collegemsg" / "facts.json").read_text())
+    rows = pd.read_csv(shared / "real" / "collegemsg" / "CollegeMsg.txt", sep=" ", names=["user_id", "to", "seconds"])
+    frame = pd.DataFrame({"user_id": rows["user_id"], "day": pd.to_datetime(rows["seconds"], unit="s").dt.date})
+    days = ibis.memtable(frame.drop_duplicates(), schema={"user_id": "int64", "day": "date"})
+    always = Period(dt.date(2004, 1, 1), dt.date(2005, 1, 1), "2004")
+    result = measure_retention(days, always, as_of=dt.date(2004, 10, 26))
+    for n, estimate in result.days.items():
+        assert (estimate.numerator, estimate.denominator) == (facts[f"D{n}"]["retained"], facts[f"D{n}"]["eligible"])
