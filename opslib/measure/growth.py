@@ -152,7 +152,8 @@ def _count_masks(placed: ir.Table, number: int, keys: Sequence[str]) -> dict[tup
             f"new{block}": ibis.ifelse(seen, nothing, active & -active),  # the lowest bit that is set
         }
         seen = seen | (active != 0)
-    spread = users.select(*keys, **columns, at=ibis.range(number).unnest())
+    numbers = ibis.range(number).unnest().name("at").as_table()
+    spread = users.select(*keys, **columns).cross_join(numbers)
 
     def read_bit(name: str) -> Any:
         bits = [(spread[f"{name}{block}"] >> (spread.at - block * MASK_BITS)) & 1 for block in blocks]
