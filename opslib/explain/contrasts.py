@@ -10,13 +10,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from opslib.errors import InputError, suggest_name
+from opslib.explain.search import collect_evidence
 from opslib.explain.statistics import (
     TERMS,
     Floats,
@@ -31,15 +32,19 @@ from opslib.measure.estimate import quantile
 
 NOT_GIVEN = "(not given)"
 COUNTS = ("before_numerator_count", "before_count", "after_numerator_count", "after_count")
+SCATTER = ("scatter_squares", "scatter_expected")
 # A dimension is held equal between the periods only while this share of the information stays: one whose values are
 # replaced from period to period (app versions) would leave nothing to compare.
 _KEPT_INFORMATION = 0.8
 _KEPT_AT_LEAST = 0.5
 # Fewer successes or failures than this in a period, and the normal approximation gives way to an exact test.
 _FEW = 10
+# So many times e to one, and a smaller p-value makes a segment no more likely than another.
+_PAST_DOUBT = 10.0
 # That all but one segment moved is possible, but so much rarer than that one did that it needs this much more evidence.
 _UNMOVED_ODDS = 20.0
 
+Repeats = Literal["noise", "parts"]
 Items = tuple[tuple[int, int], ...]
 Codes = NDArray[np.int64]
 
@@ -53,16 +58,19 @@ class Cells:
         labels: for each dimension the texts of its values.
         codes: one row a cell, one column a dimension: which value.
         counts: one row a cell, columns as in COUNTS.
+        scatter: one row a cell: squares by which rows of the same cell and period differ in their numerators, and what
+            chance lets expect of them; both 0 without repeated rows.
     """
 
     dimensions: tuple[str, ...]
     labels: tuple[list[str], ...]
     codes: Codes
     counts: Floats
+    scatter: Floats
 
     def keep(self, mask: NDArray[np.bool_]) -> Cells:
         """The cells of a mask."""
-        return replace(self, codes=self.codes[mask], counts=self.counts[mask])
+        return replace(self, codes=self.codes[mask], counts=self.counts[mask], scatter=self.scatter[mask])
 
     def select(self, items: Items) -> NDArray[np.bool_]:
         """Which cells belong to a segment, given as pairs of dimension and value."""
@@ -85,9 +93,18 @@ class Cells:
 
 
 def collect_cells(
-    before: pd.DataFrame, after: pd.DataFrame, *, dimensions: Sequence[str], numerator: str, denominator: str
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    *,
+    dimensions: Sequence[str],
+    numerator: str,
+    denominator: str,
+    repeats: Repeats = "noise",
 ) -> Cells:
     """Join the counts of two periods by all dimensions.
+
+    Args:
+        repeats: what rows of the same combination are, see `explain_change`.
 
     Raises:
         InputError: a column that is missing, or numbers that are no counts of a share.
@@ -108,14 +125,26 @@ def collect_cells(
             raise InputError(f"In the period {label}, {numerator} exceeds {denominator}, so it is no share of it.")
         words = {d: frame[d].astype(object).where(frame[d].notna(), NOT_GIVEN).astype(str).to_numpy() for d in names}
         columns = COUNTS[:2] if label == "before" else COUNTS[2:]
-        parts.append(pd.DataFrame(words | dict(zip(columns, counts.T, strict=True))))
-    joined = pd.concat(parts, ignore_index=True).reindex(columns=[*names, *COUNTS]).fillna(dict.fromkeys(COUNTS, 0.0))
-    joined = joined.groupby(names, sort=True, as_index=False)[list(COUNTS)].sum()
+        part = pd.DataFrame(words | dict(zip(columns, counts.T, strict=True)))
+        parts.append(part.assign(**_measure_scatter(part, names, columns)) if repeats == "noise" else part)
+    kept = [*COUNTS, *SCATTER]
+    joined = pd.concat(parts, ignore_index=True).reindex(columns=[*names, *kept]).fillna(dict.fromkeys(kept, 0.0))
+    joined = joined.groupby(names, sort=True, as_index=False)[kept].sum()
     joined = joined[(joined["before_count"] > 0) | (joined["after_count"] > 0)]
     factors = [pd.factorize(joined[d], sort=True) for d in names]
     codes = np.stack([f[0] for f in factors], axis=1).astype(np.int64)
     labels = tuple([str(v) for v in f[1]] for f in factors)
-    return Cells(tuple(names), labels, codes, joined[list(COUNTS)].to_numpy(dtype=float))
+    counts, scatter = (joined[list(columns)].to_numpy(dtype=float) for columns in (COUNTS, SCATTER))
+    return Cells(tuple(names), labels, codes, counts, scatter)
+
+
+def _measure_scatter(part: pd.DataFrame, names: list[str], columns: Sequence[str]) -> dict[str, Any]:
+    """By how much the rows of one cell differ from its share, and how much chance lets expect."""
+    sums = part.groupby(names)[list(columns)].transform("sum")
+    (x, n), (total_x, total) = (frame[list(columns)].to_numpy(dtype=float).T for frame in (part, sums))
+    share = total_x / np.maximum(total, 1)
+    expected = n * share * (1 - share) * (1 - n / np.maximum(total, 1))
+    return dict(zip(SCATTER, ((x - n * share) ** 2, expected), strict=True))
 
 
 def split_by_value(cells: Cells, dimension: int) -> pd.DataFrame:
@@ -157,16 +186,21 @@ def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.Dat
         One row a segment: segment, items, dimension_count, COUNTS, before_rate, after_rate, change_rate,
         others_change_rate, excess_rate with low, high and error, rate_effect_rate, mix_effect_rate, unmoved
         (everybody else moved more); of both kinds (`rate_` and `mix_`) the log_p, the q-value and the evidence, which
-        is larger the less chance explains it.
+        is larger the less chance explains it; for rates it is the logarithm of the odds that this segment moved, the
+        rest did not, against nobody, with every segment of the same dimensions, and every choice of dimensions,
+        equally likely at first, to which the logarithm of the p-value, rate_clarity, is added as far as there is doubt.
         Where a segment or everybody else has fewer than `minimum` users in a period, no change of rates is told; where
         it has so few in both, it has no row. A segment that has the same users as a larger one is left out.
     """
     strata = _choose_strata(cells, minimum)
+    evidence = collect_evidence(cells.codes, cells.counts)
     none = np.zeros((len(TERMS), 0))
     found: list[Items] = []
     seen: dict[Items, tuple[float, ...]] = {}
-    counts, sides = [np.zeros((0, 4))], [(none, none)]
-    for depth in range(1, min(max_dimensions, len(cells.dimensions)) + 1):
+    counts, sides, odds, scatter = [np.zeros((0, 4))], [(none, none)], [np.zeros(0)], [np.zeros((0, 2))]
+    depths = range(1, min(max_dimensions, len(cells.dimensions)) + 1)
+    choices = sum(math.comb(len(cells.dimensions), depth) for depth in depths)
+    for depth in depths:
         for chosen in itertools.combinations(range(len(cells.dimensions)), depth):
             _, first, groups = np.unique(cells.group(chosen), return_index=True, return_inverse=True)
             own = _sum_by(groups, cells.counts, len(first))
@@ -182,13 +216,18 @@ def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.Dat
             counts.append(own[kept])
             inside, everybody = _sum_terms(groups, strata, cells.counts, len(first))
             sides.append((inside[:, kept], everybody[:, None] - inside[:, kept]))
+            odds.append(evidence.weigh(groups, len(first))[kept] - math.log(max(len(first), 1) * choices))
+            scatter.append(_sum_by(groups, cells.scatter, len(first))[kept])
     own = np.concatenate(counts)
     inside, outside = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
-    columns = _compare(own, cells.counts.sum(axis=0) - own, inside, outside, minimum)
+    noise = np.maximum(measure_noise(np.concatenate(scatter)), measure_noise(cells.scatter.sum(axis=0)))
+    columns = _compare(own, cells.counts.sum(axis=0) - own, inside, outside, noise, minimum)
     length = np.array([len(items) for items in found], dtype=np.int64)
     # The share of a combination mostly follows that of its parts: mix is looked for in single dimensions.
     columns["mix_log_p"] = np.where(length > 1, np.nan, columns["mix_log_p"])
     columns |= _weigh_evidence(columns, length)
+    # Small effects are told by their p-values, of large ones everything is past doubt but which segment fits best.
+    columns["rate_evidence"] = np.concatenate(odds) + np.minimum(columns["rate_clarity"], _PAST_DOUBT)
     names = {"segment": [cells.name(items) for items in found], "items": pd.Series(found, dtype=object)}
     table = pd.DataFrame(names | {"dimension_count": length} | columns)
     table = table[table["rate_log_p"].notna() | table["mix_log_p"].notna()]
@@ -208,10 +247,20 @@ def _weigh_evidence(columns: dict[str, Any], length: Codes) -> dict[str, Any]:
         same = np.maximum(tests[length], 1.0)
         weighted = np.minimum(log_p + np.log(same * max(1, (tests > 0).sum()) / max(1.0, tests.sum())), 0.0)
         weighed[f"{kind}_q"] = adjust_p_values(np.exp(weighted))
-        weighed[f"{kind}_evidence"] = -log_p - np.log(same)
+        # Which segment is clearest does not depend on how noisy each is: that only decides whether it is beyond chance.
+        weighed[f"{kind}_evidence"] = -log_p * (columns["noise"] if kind == "rate" else 1.0) - np.log(same)
     unmoved = np.abs(columns["change_rate"]) < np.abs(columns["others_change_rate"])
-    weighed["rate_evidence"] = weighed["rate_evidence"] - np.where(unmoved, math.log(_UNMOVED_ODDS), 0.0)
+    weighed["rate_clarity"] = weighed["rate_evidence"] - np.where(unmoved, math.log(_UNMOVED_ODDS), 0.0)
     return weighed | {"unmoved": unmoved}
+
+
+def measure_noise(scatter: Floats) -> Any:
+    """How much larger than chance the variance is, by what repeated rows show; at least 1.
+
+    Source: quasi-likelihood, McCullagh and Nelder (1989), Generalized Linear Models, section 4.5.
+    """
+    squares, expected = scatter[..., 0], scatter[..., 1]
+    return np.maximum(np.divide(squares, expected, out=np.ones_like(squares), where=expected > 0), 1.0)
 
 
 def _sum_by(groups: Codes, values: Floats, size: int) -> Floats:
@@ -257,7 +306,7 @@ def _sum_terms(groups: Codes, strata: Codes, counts: Floats, size: int) -> tuple
     return _sum_by(pairs // strata_count, terms.T, size).T, terms.sum(axis=1)
 
 
-def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, minimum: int) -> dict[str, Any]:
+def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, noise: Floats, minimum: int) -> dict[str, Any]:
     """Hold segments against everybody else: the changes of their rates, and of their shares."""
     large = np.minimum(own[:, [1, 3]], rest[:, [1, 3]]).min(axis=1, initial=np.inf) >= minimum
     four = np.stack([own, rest], axis=1)
@@ -271,11 +320,11 @@ def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, minimum
         before, after, share = own[:, 0] / own[:, 1], own[:, 2] / own[:, 3], own[:, 3] / (own[:, 3] + rest[:, 3])
         change, error = estimate_difference(inside)
         others, others_error = estimate_difference(outside)
-        excess, spread = np.where(large, change - others, np.nan), np.hypot(error, others_error)
+        excess, spread = np.where(large, change - others, np.nan), np.hypot(error, others_error) * np.sqrt(noise)
         in_points = log_p_value(excess / spread)
         log_odds, odds_error = estimate_log_odds(inside)
         others_odds, others_odds_error = estimate_log_odds(outside)
-        in_odds = log_p_value((log_odds - others_odds) / np.hypot(odds_error, others_odds_error))
+        in_odds = log_p_value((log_odds - others_odds) / np.hypot(odds_error, others_odds_error) / np.sqrt(noise))
         mix_effect, mix_log_p = _compare_shares(own, rest)
     for i in np.flatnonzero(~np.isnan(excess) & (fewest < _FEW)):
         (a, b, c, d), (e, f, g, h) = four[i].round().astype(int).tolist()
@@ -291,6 +340,7 @@ def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, minimum
         "excess_error": spread,
         "excess_low": excess - quantile() * spread,
         "excess_high": excess + quantile() * spread,
+        "noise": noise,
         "rate_effect_rate": share * excess,
         # Without a single success, or failure, anywhere nothing can have changed.
         "rate_log_p": np.where(np.isnan(excess), np.nan, np.where(np.isnan(log_p), 0.0, log_p)),
