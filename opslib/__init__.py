@@ -17,6 +17,7 @@ from opslib import _startup as _startup
 if TYPE_CHECKING:
     from opslib.data.playbook import load_playbook
     from opslib.data.source import open_data
+    from opslib.decide.growth.model import model_growth
     from opslib.decide.questions import survey_data
     from opslib.decide.review import review_quarter
     from opslib.errors import InputError, OpslibError
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from opslib.measure.retention import measure_retention
     from opslib.measure.revenue import measure_revenue
     from opslib.parameters import check_parameters
-    from opslib.present.answers import show_answer, show_next_actions
-    from opslib.present.words import describe
+    from opslib.present.answers import describe, show_answer, show_next_actions
 
 __version__ = "0.1.0"
 
@@ -35,12 +35,13 @@ _HOMES = {
     "OpslibError": "opslib.errors",
     "account_growth": "opslib.measure.growth",
     "check_parameters": "opslib.parameters",
-    "describe": "opslib.present.words",
+    "describe": "opslib.present.answers",
     "load_playbook": "opslib.data.playbook",
     "measure_acquisition": "opslib.measure.acquisition",
     "measure_activity": "opslib.measure.growth",
     "measure_retention": "opslib.measure.retention",
     "measure_revenue": "opslib.measure.revenue",
+    "model_growth": "opslib.decide.growth.model",
     "open_data": "opslib.data.source",
     "review_quarter": "opslib.decide.review",
     "show_answer": "opslib.present.answers",
@@ -59,6 +60,7 @@ __all__ = [
     "measure_activity",
     "measure_retention",
     "measure_revenue",
+    "model_growth",
     "open_data",
     "review_quarter",
     "show_answer",

@@ -6,15 +6,17 @@ class with the `parameters` cell of its notebook, so the two cannot drift apart.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from opslib.data.periods import Quarter
 from opslib.errors import InputError, suggest_name
+from opslib.measure.grains import Grain
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
@@ -42,11 +44,91 @@ class NotebookParameters(BaseModel):
         """Refuse a period or a segment that the data do not have. The base class has nothing to check."""
 
 
+def check_segment_text(value: str) -> str:
+    """Refuse a segment that is not written as column:value; which there are, only the data can tell."""
+    if value and not re.fullmatch(r"[^:]+:.+", value):
+        raise ValueError("write a segment as column:value, for example channel:search")
+    return value
+
+
 class StartHere(NotebookParameters):
     """Parameters of `00_start_here`."""
 
     notebook: ClassVar[str] = "00_start_here"
     title: ClassVar[str] = "Start here"
+
+
+class GrowthModel(NotebookParameters):
+    """Parameters of `10_growth_model`."""
+
+    notebook: ClassVar[str] = "10_growth_model"
+    title: ClassVar[str] = "Growth model"
+
+    as_of: str = Field("", description="last day as an ISO date; empty: the last full day of the data")
+    grain: str = Field("week", description="length of a period in growth accounting: day, week, month or quarter")
+    segment: str = Field("", description="one group of users such as channel:search; empty: everybody")
+    compare_to: str = Field("", description="last day, or quarter, to compare with; empty: the days right before")
+    lever_d1_rate: float = Field(0.0, description="next-day retention to plan for, such as 0.35; 0: target or +10%")
+    lever_d7_rate: float = Field(0.0, description="day-7 retention to plan for, such as 0.25; 0: target or +10%")
+    lever_reactivation_rate: float = Field(
+        0.0, description="share of users away for 7 to 29 days who return on a day; 0: +10%"
+    )
+    lever_k_factor: float = Field(0.0, description="users brought by each new user; 0: +10%")
+    lever_cac_amount: float = Field(0.0, description="cost of a new user to plan for, such as 80; 0: target or -10%")
+
+    @field_validator("as_of")
+    @classmethod
+    def _check_date(cls, value: str) -> str:
+        if value:
+            try:
+                dt.date.fromisoformat(value)
+            except ValueError:
+                raise ValueError("write a day as an ISO date, for example 2026-06-30") from None
+        return value
+
+    @field_validator("compare_to")
+    @classmethod
+    def _check_comparison(cls, value: str) -> str:
+        return cls._check_date(value) if "Q" not in value.upper() else str(Quarter.parse(value))
+
+    @field_validator("grain")
+    @classmethod
+    def _check_grain(cls, value: str) -> str:
+        if value not in get_args(Grain):
+            raise ValueError(f"choose one of {', '.join(get_args(Grain))}")
+        return value
+
+    @field_validator("segment")
+    @classmethod
+    def _check_segment(cls, value: str) -> str:
+        return check_segment_text(value)
+
+    @field_validator("lever_d1_rate", "lever_d7_rate", "lever_reactivation_rate")
+    @classmethod
+    def _check_rate(cls, value: float) -> float:
+        if not 0 <= value < 1:
+            raise ValueError("a rate lies from 0 to below 1: write 35% as 0.35")
+        return value
+
+    @field_validator("lever_k_factor", "lever_cac_amount")
+    @classmethod
+    def _check_size(cls, value: float) -> float:
+        if not 0 <= value < float("inf"):
+            raise ValueError("write a number that is not negative")
+        return value
+
+    @property
+    def levers(self) -> dict[str, float]:
+        """Lever -> value, without the prefix of the parameter."""
+        values = self.model_dump()
+        return {name.removeprefix("lever_"): v for name, v in values.items() if name.startswith("lever_")}
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a day outside the data, or a segment whose column or value does not exist."""
+        # Loads what reads data, which help texts and refusals need not wait for.
+        from opslib.decide.growth.scope import choose_scope
+
+        choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to)
 
 
 class QuarterlyReview(NotebookParameters):
@@ -69,9 +151,7 @@ class QuarterlyReview(NotebookParameters):
     @field_validator("segment")
     @classmethod
     def _check_segment(cls, value: str) -> str:
-        if value and not re.fullmatch(r"[^:]+:.+", value):
-            raise ValueError("write a segment as column:value, for example channel:search")
-        return value
+        return check_segment_text(value)
 
     def check_data(self, data: Data) -> None:
         """Refuse a quarter outside the data, or a segment whose column or value does not exist."""
@@ -81,7 +161,9 @@ class QuarterlyReview(NotebookParameters):
         data.check_segment(self.segment)
 
 
-NOTEBOOKS: dict[str, type[NotebookParameters]] = {model.notebook: model for model in (StartHere, QuarterlyReview)}
+NOTEBOOKS: dict[str, type[NotebookParameters]] = {
+    model.notebook: model for model in (StartHere, GrowthModel, QuarterlyReview)
+}
 
 
 def check_parameters(notebook: str, values: Mapping[str, Any]) -> NotebookParameters:

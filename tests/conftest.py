@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Here and not in the fixture: some tests put others in their place.
+from opslib.data.source import open_data
+from opslib.decide.growth.model import GrowthModel, model_growth
+
 ROOT = Path(__file__).resolve().parent.parent
 NOT_BY_DEFAULT = ("slow", "browser")
 
@@ -24,6 +28,12 @@ collect_ignore_glob = ["*.ipynb"]
 def find_shared() -> Path:
     """Find the folder of shared data sets: $OPSLIB_SHARED, else `shared` beside the repository."""
     return Path(os.environ.get("OPSLIB_SHARED") or ROOT.parent / "shared").resolve()
+
+
+@pytest.fixture(scope="session")
+def sample_growth() -> GrowthModel:
+    """The sample company's growth model, made once: it takes ten seconds."""
+    return model_growth(open_data(ROOT / "playbook.toml"))
 
 
 @pytest.fixture(scope="session")

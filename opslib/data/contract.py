@@ -75,6 +75,7 @@ CONTRACTS: dict[str, Contract] = {
                 _at("signup_at", "when the user signed up"),
                 Column("channel", "text", "where the user came from, for example search"),
                 Column("domain", "text", "public traffic (search, social, ads) or private (groups, WeCom)"),
+                _at("private_since", "when the user joined a private group, if ever", required=False),
             ),
             unique="user_id",
         ),

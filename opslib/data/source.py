@@ -284,15 +284,16 @@ class Data:
             )
         # As `restrict` compares: a flag reads true, not True.
         texts = self.attributes.select(**{column: self.attributes[column].cast("string")})
+        if int(self.execute(texts.aggregate(users=(texts[column] == value).sum())).fillna(0)["users"].iloc[0]):
+            return
         values = texts.group_by(column).aggregate(users=lambda t: t.count())
         rows = self.execute(values.order_by([values.users.desc(), values[column]]).limit(1000))
         names = [str(v) for v in rows[column].dropna()]
-        if value not in names:
-            more = f" and {len(names) - SHOWN_VALUES} more" if len(names) > SHOWN_VALUES else ""
-            raise InputError(
-                f"Segment '{segment}': nobody has {column} '{value}'.{suggest_name(value, names)} "
-                f"Values: {', '.join(names[:SHOWN_VALUES])}{more}."
-            )
+        more = f" and {len(names) - SHOWN_VALUES} more" if len(names) > SHOWN_VALUES else ""
+        raise InputError(
+            f"Segment '{segment}': nobody has {column} '{value}'.{suggest_name(value, names)} "
+            f"Values: {', '.join(names[:SHOWN_VALUES])}{more}."
+        )
 
     def restrict(self, table: ir.Table, segment: str) -> ir.Table:
         """Keep the rows of users in a segment such as `channel:search`; an empty text keeps all."""

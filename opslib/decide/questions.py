@@ -63,8 +63,23 @@ class DataSurvey:
 # "events or orders": whoever buys is active, where there are no events.
 ACTIVITY = "events or orders"
 REVIEW = "40_quarterly_review"
+GROWTH = "10_growth_model"
 
 QUESTIONS = (
+    Question("Where does growth come from, and who is lost?", GROWTH, "Where does growth come from?", (ACTIVITY,)),
+    Question("In which tier is every user, and how do users move?", GROWTH, "In which tier is everybody?", (ACTIVITY,)),
+    Question("Who moved retention?", GROWTH, "Do new users stay?", (ACTIVITY, "users")),
+    Question("What in the first week goes with staying?", GROWTH, "What goes with staying?", ("events",)),
+    Question("What comes if nothing changes, and what would a lever do?", GROWTH, "What if?", (ACTIVITY,)),
+    Question(
+        "Did more budget bring users who stay?",
+        GROWTH,
+        "Did the moved budget bring users who stay?",
+        (ACTIVITY, "users.channel", "spend"),
+    ),
+    Question("When does a user pay back?", GROWTH, "When does a user pay back?", ("events", "orders", "spend")),
+    Question("Is a user in our groups worth more?", GROWTH, "Public or private traffic?", ("users.private_since",)),
+    Question("Do users bring users?", GROWTH, "Do users bring users?", (ACTIVITY, "referrals")),
     Question("Are more people using the product than last quarter?", REVIEW, "Activity", (ACTIVITY,)),
     Question("Does growth come from new users, or do old ones stay and return?", REVIEW, "Growth", (ACTIVITY,)),
     Question("Do new users come back the next day, after a week, after a month?", REVIEW, "Retention", (ACTIVITY,)),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ibis.expr.types as ir
-
 from opslib.data.periods import DAY, Period
 from opslib.data.source import Data
+from opslib.decide.costs import find_channels, find_rewards, find_spend
 from opslib.decide.targets import TargetVerdict, judge_target
 from opslib.measure.acquisition import AcquisitionResult, measure_acquisition
 from opslib.measure.estimate import Change, Estimate, compare_estimates
@@ -149,42 +148,12 @@ def measure_period(data: Data, period: Period, *, segment: str = "") -> PeriodMe
             active_days,
             period,
             as_of=data.as_of,
-            channels=_find_channels(data),
-            spend=_find_spend(data, segment),
-            rewards=_find_rewards(data, period, segment),
+            channels=find_channels(data),
+            spend=find_spend(data, segment),
+            rewards=find_rewards(data, period, segment),
         ),
         revenue,
     )
-
-
-def _find_channels(data: Data) -> ir.Table | None:
-    attributes = data.attributes
-    return attributes.select("user_id", "channel") if "channel" in attributes.columns else None
-
-
-def _find_spend(data: Data, segment: str) -> ir.Table | None:
-    if not data.has("spend"):
-        return None
-    spend = data.table("spend")
-    column, _, value = segment.partition(":")
-    if not segment:
-        return spend
-    # What was spent on, say, Android users is not known; what was spent on a channel is.
-    return spend.filter(spend.channel == value) if column == "channel" else None
-
-
-def _find_rewards(data: Data, period: Period, segment: str) -> ir.Table | None:
-    channels = _find_channels(data)
-    if not data.has("referrals") or channels is None or "reward" not in data.table("referrals").columns:
-        return None
-    if segment and not segment.startswith("channel:"):
-        return None
-    referrals = data.table("referrals")
-    start, end = data.calendar.day_start(period.start), data.calendar.day_start(period.end)
-    paid = referrals.filter((referrals.ts >= start) & (referrals.ts < end))
-    joined = paid.select(user_id="invitee_id", amount="reward").inner_join(channels, "user_id")
-    rewards = joined.select("user_id", "channel", "amount")
-    return data.restrict(rewards, segment).select("channel", "amount")
 
 
 def _cover(wanted: Period, span: Period) -> tuple[Period, list[str]]:

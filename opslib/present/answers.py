@@ -1,13 +1,25 @@
-"""The two ends of every notebook: the answer first, the next actions last."""
+"""The two ends of every notebook: the answer first, limits and the next actions last."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import opslib.present.growth.actions
+import opslib.present.review.words  # noqa: F401
 from opslib.data.fitness import DataFitness
-from opslib.decide.review import QuarterlyReview
 from opslib.present.display import AnswerView, ListView
-from opslib.present.words import describe, describe_scope, suggest_actions
+from opslib.present.words import describe, describe_scope, list_limits, suggest_actions
+
+__all__ = [
+    "describe",
+    "describe_scope",
+    "list_limits",
+    "show_answer",
+    "show_limits",
+    "show_next_actions",
+    "show_verdict",
+    "suggest_actions",
+]
 
 
 def show_answer(result: Any) -> AnswerView:
@@ -19,9 +31,8 @@ def show_answer(result: Any) -> AnswerView:
     Returns:
         An `AnswerView`, shown as a list of sentences.
     """
-    lead = describe_scope(result) if isinstance(result, QuarterlyReview) else ""
     findings = result.findings() if hasattr(result, "findings") else []
-    return AnswerView(lead, describe(result), findings)
+    return AnswerView(describe_scope(result), describe(result), findings)
 
 
 def show_verdict(fitness: DataFitness) -> ListView:
@@ -29,17 +40,11 @@ def show_verdict(fitness: DataFitness) -> ListView:
     return ListView(describe(fitness))
 
 
-def show_limits(review: QuarterlyReview) -> ListView:
-    """Show what the reader must know before relying on a review: periods cut short, immature users, missing tables."""
-    immature = review.now.retention.immature
-    waiting = ", ".join(f"{count:,} for day {n}" for n, count in immature.items() if count)
-    limits = list(review.notes)
-    if waiting:
-        limits.append(f"New users whose day has not come yet are in no retention rate: {waiting}.")
-    limits += [f"{section} is missing: it needs table {table}." for section, table in review.missing.items()]
-    return ListView(limits or ["The data cover both quarters in full, and every new user's days have come."])
+def show_limits(result: Any) -> ListView:
+    """Show what the reader must know before relying on a result: periods cut short, immature users, missing tables."""
+    return ListView(list_limits(result))
 
 
-def show_next_actions(review: QuarterlyReview) -> ListView:
-    """Show what to do next, the largest shortfall first."""
-    return ListView(suggest_actions(review))
+def show_next_actions(result: Any) -> ListView:
+    """Show what to do next, the most urgent first."""
+    return ListView(suggest_actions(result))

@@ -1,7 +1,8 @@
 """What a notebook cell shows: charts, tables and answers as MIME bundles for JupyterLab, a code host and offline pages.
 
 A chart carries a compiled Vega specification (interactive), a small picture (where nothing can run) and its own data,
-so that an export can print the table behind it. An answer carries its sentences and the machine-readable findings.
+so that an export can print the table behind it. An answer carries its sentences and, as metadata, the machine-readable
+findings.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,20 @@ VEGALITE_MIME = "application/vnd.opslib.vegalite+json"
 VEGA_MIME = "application/vnd.vega.v5+json"
 CHART_MIME = "application/vnd.opslib.chart+json"
 FINDINGS_MIME = "application/vnd.opslib.findings+json"
-PICTURE_SCALE = 1.0
+# Large enough to read beside the text, small enough for a notebook of sixteen.
+PICTURE_SCALE = 0.9
+# A table in plain text is what shows where nothing else can.
+PLAIN_ROWS = 3
+BORDER = re.compile(r"border-(\w+)-style: (\w+); border-\1-width: ([^;]+); border-\1-color: ([^;]+);")
+PADDING = re.compile(r"padding-top: ([^;]+); padding-bottom: ([^;]+); padding-left: ([^;]+); padding-right: ([^;]+);")
+NO_BORDER = re.compile(r"border-(\w+)-style: none; border-\1-width: [^;]+; border-\1-color: [^;]+;")
+HEADING_NAMES = re.compile(
+    r' headers="[^"]*"| data-quarto-[a-z-]+="false"| rowspan="1" colspan="1"|(?<=scope="col") id="[^"]*"'
+)
+BETWEEN_TAGS = re.compile(r">\s+<")
+# Jupyter's server sets it for the kernels of its users' sessions.
+SESSION = "JPY_SESSION_NAME"
+STYLE_RULE = re.compile(r"\s*#\S+ \.(gt_\w+)[^{}]*\{[^{}]*\}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,12 @@ class ChartView:
         columns = [{"name": c, "label": self.labels.get(c, c)} for c in self.frame.columns if c in self.labels]
         rows = self.frame[[c["name"] for c in columns]]
         bundle: dict[str, Any] = {
-            CHART_MIME: {"title": self.title, "alt": self.alt, "columns": columns, "rows": to_plain_rows(rows)},
+            CHART_MIME: {
+                "title": self.title,
+                "alt": self.alt,
+                "columns": columns,
+                "rows": to_plain_rows(rows, digits=8),
+            },
             "text/plain": f"{self.title}. {self.alt}",
         }
         if os.environ.get("OPSLIB_CHARTS") == "later":
@@ -52,7 +72,9 @@ class ChartView:
 
         vega = vl_convert.vegalite_to_vega(self.chart.to_dict())
         picture = vl_convert.vega_to_png(vega, scale=PICTURE_SCALE)
-        return bundle | {VEGA_MIME: vega, "image/png": base64.b64encode(picture).decode()}
+        bundle["image/png"] = base64.b64encode(picture).decode()
+        # Where nobody looks on, as when notebooks are stored or checked, a specification is only weight.
+        return bundle | ({VEGA_MIME: vega} if SESSION in os.environ else {})
 
 
 @dataclass(frozen=True)
@@ -64,8 +86,10 @@ class TableView:
     labels: dict[str, str]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        text = self.frame.rename(columns=self.labels).to_string(index=False, max_colwidth=100)
-        return {"text/html": self.table.as_raw_html(), "text/plain": text}
+        shown = self.frame.head(PLAIN_ROWS).rename(columns=self.labels)
+        text = shown.to_string(index=False, max_colwidth=100)
+        text += f"\n... and {len(self.frame) - PLAIN_ROWS} more rows" if len(self.frame) > PLAIN_ROWS else ""
+        return {"text/html": shrink_page(self.table.as_raw_html()), "text/plain": text}
 
 
 @dataclass(frozen=True)
@@ -76,14 +100,15 @@ class AnswerView:
     sentences: Sequence[str]
     findings: Sequence[dict[str, Any]]
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         items = "".join(f"<li>{html.escape(s)}</li>" for s in self.sentences)
         lead = f"<p>{html.escape(self.lead)}</p>" if self.lead else ""
-        return {
+        data = {
             "text/html": f'<div class="opslib-answer">{lead}<ul>{items}</ul></div>',
             "text/plain": "\n".join([*([self.lead] if self.lead else []), *(f"- {s}" for s in self.sentences)]),
-            FINDINGS_MIME: {"findings": list(self.findings), "sentences": list(self.sentences)},
         }
+        # Beside what is shown, not in it: a report collects them, a committed notebook leaves them out.
+        return data, {FINDINGS_MIME: {"findings": list(self.findings), "sentences": list(self.sentences)}}
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,22 @@ class ListView:
         return {"text/html": f"<ul>{items}</ul>", "text/plain": "\n".join(f"- {s}" for s in self.sentences)}
 
 
-def to_plain_rows(frame: pd.DataFrame) -> list[list[Any]]:
-    """Rows as JSON knows them: dates as ISO text, missing values as None, floats to ten digits."""
-    return [[to_plain(v) for v in row] for row in frame.itertuples(index=False)]
+def shrink_page(page: str) -> str:
+    """Leave out what most of a table's HTML is: style rules for nothing, white space, and cells naming their heading.
+
+    A heading that says `scope="col"` names the cells below it already.
+
+    >>> shrink_page("<style> #t .gt_a { x: y; } #t .gt_b { x: y; }</style> <p class='gt_b'>")
+    "<style> #t .gt_b { x: y; }</style><p class='gt_b'>"
+    """
+    style, end, body = page.partition("</style>")
+    kept = STYLE_RULE.sub(lambda rule: rule[0] if rule[1] in body else "", style)
+    kept = NO_BORDER.sub(r"border-\1: none;", kept)
+    kept = PADDING.sub(r"padding: \1 \4 \2 \3;", BORDER.sub(r"border-\1: \3 \2 \4;", kept))
+    return BETWEEN_TAGS.sub("><", kept + end + HEADING_NAMES.sub("", body))
+
+
+def to_plain_rows(frame: pd.DataFrame, *, digits: int = 10) -> list[list[Any]]:
+    """Rows as JSON knows them: dates as ISO text, missing values as None, floats to so many digits after the point."""
+    plain = ([to_plain(v) for v in row] for row in frame.itertuples(index=False))
+    return [[round(v, digits) if isinstance(v, float) else v for v in row] for row in plain]

@@ -278,12 +278,12 @@ class _PageBuilder:
                 "message": ANSI.sub("", output.evalue),
                 "traceback": "\n".join(lines),
             }
+        if found := output.get("metadata", {}).get(FINDINGS_MIME):
+            shown = {"html": output.data.get("text/html", ""), "sentences": found.get("sentences", [])}
+            return {"kind": "answer", **shown} if any(shown.values()) else None
         return self._data(output.data)
 
     def _data(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        if FINDINGS_MIME in data:
-            shown = {"html": data.get("text/html", ""), "sentences": data[FINDINGS_MIME].get("sentences", [])}
-            return {"kind": "answer", **shown} if any(shown.values()) else None
         if VEGA_MIME in data or CHART_MIME in data:
             return self._chart(data)
         if "application/vnd.jupyter.widget-view+json" in data:
@@ -364,7 +364,7 @@ def find_findings(notebook: NotebookNode) -> tuple[list[Any], list[str]]:
     sentences: list[str] = []
     for cell in remove_error_markers(notebook).cells:
         for output in cell.get("outputs", []):
-            found = output.get("data", {}).get(FINDINGS_MIME)
+            found = output.get("metadata", {}).get(FINDINGS_MIME)
             if found:
                 findings += found.get("findings", [])
                 sentences += found.get("sentences", [])

@@ -13,7 +13,7 @@ from opslib.data.source import Data, open_data
 from opslib.decide.questions import list_questions
 from opslib.decide.review import QuarterlyReview, review_quarter
 from opslib.errors import InputError
-from opslib.present.words import describe, describe_scope, suggest_actions
+from opslib.present.answers import describe, describe_scope, suggest_actions
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,11 @@ import pytest
 from opslib.data.source import open_data
 from opslib.decide.review import QuarterlyReview, review_quarter
 from opslib.measure.estimate import compare_estimates, estimate_count, estimate_rate
-from opslib.present import answers, charts, tables
+from opslib.present import answers
+from opslib.present.answers import describe
 from opslib.present.display import CHART_MIME, FINDINGS_MIME, VEGA_MIME, ListView
-from opslib.present.words import describe, format_change, format_estimate, format_number
+from opslib.present.review import charts, tables
+from opslib.present.words import format_change, format_estimate, format_number
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<script>alert(1)</script>"
@@ -55,7 +57,8 @@ def sample() -> QuarterlyReview:
 def test_hostile_values_are_text_in_every_html(hostile: QuarterlyReview) -> None:
     views = [tables.show_channels(hostile), answers.show_answer(hostile), answers.show_next_actions(hostile)]
     for view in views:
-        page = view._repr_mimebundle_()["text/html"]
+        bundle = view._repr_mimebundle_()
+        page = (bundle[0] if isinstance(bundle, tuple) else bundle)["text/html"]
         assert "<script" not in page.lower()
     channels = views[0]._repr_mimebundle_()["text/html"]
     for shown in ("&lt;script&gt;alert(1)&lt;/script&gt;", "=HYPERLINK(", CHINESE):
@@ -69,7 +72,11 @@ def test_hostile_values_stay_data_in_charts(hostile: QuarterlyReview) -> None:
 
 
 @pytest.mark.parametrize("plot", CHARTS, ids=lambda f: f.__name__)
-def test_charts_carry_picture_specification_and_table(plot, sample: QuarterlyReview) -> None:  # type: ignore[no-untyped-def]
+def test_charts_carry_picture_specification_and_table(  # type: ignore[no-untyped-def]
+    plot, sample: QuarterlyReview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {CHART_MIME, "image/png", "text/plain"} == set(plot(sample)._repr_mimebundle_())
+    monkeypatch.setenv("JPY_SESSION_NAME", "somebody looks")
     bundle = plot(sample)._repr_mimebundle_()
     assert {VEGA_MIME, CHART_MIME, "image/png", "text/plain"} == set(bundle)
     table = bundle[CHART_MIME]
@@ -98,10 +105,10 @@ def test_sections_without_their_table_say_which(hostile: QuarterlyReview) -> Non
 
 
 def test_answer_carries_the_findings(sample: QuarterlyReview) -> None:
-    bundle = answers.show_answer(sample)._repr_mimebundle_()
-    assert bundle[FINDINGS_MIME]["sentences"] == describe(sample)
+    _, metadata = answers.show_answer(sample)._repr_mimebundle_()
+    assert metadata[FINDINGS_MIME]["sentences"] == describe(sample)
     assert {"d7_rate", "target", "channel", "growth_accounting"} <= {
-        f["name"] for f in bundle[FINDINGS_MIME]["findings"]
+        f["name"] for f in metadata[FINDINGS_MIME]["findings"]
     }
     assert 3 <= len(describe(sample)) <= 5
 

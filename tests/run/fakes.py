@@ -32,7 +32,8 @@ from IPython.display import display
 found = [{{"metric": "x", "value": 0.1 + 0.2, "quarter": {quarter}}}]
 sentences = ["Revenue rose by 12% to 1,234.", {hostile!r}]
 findings = {{"findings": found, "sentences": sentences}}
-display({{"application/vnd.opslib.findings+json": findings, "text/plain": "answer"}}, raw=True)"""
+mime = "application/vnd.opslib.findings+json"
+display({{"text/plain": sentences[0]}}, metadata={{mime: findings}}, raw=True)"""
 
 CHART_CELL = """\
 import vl_convert

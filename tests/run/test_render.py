@@ -222,9 +222,9 @@ def test_json_in_a_script_element(value: Any) -> None:
 def test_answer_comes_from_its_maker_or_its_sentences() -> None:
     mime = "application/vnd.opslib.findings+json"
     made = nbformat.v4.new_output(
-        "display_data", data={mime: {"findings": [1], "sentences": ["A."]}, "text/html": "<p>B</p>"}
+        "display_data", data={"text/html": "<p>B</p>"}, metadata={mime: {"findings": [1], "sentences": ["A."]}}
     )
-    bare = nbformat.v4.new_output("display_data", data={mime: {"findings": [2], "sentences": ["A <b>."]}})
+    bare = nbformat.v4.new_output("display_data", metadata={mime: {"findings": [2], "sentences": ["A <b>."]}})
     assert re.search(r'class="answer"[^>]*>\s*<p>B</p>', page_of(code("1", made)))
     assert re.search(r'class="answer"[^>]*>\s*<p>A &lt;b&gt;.</p>', page_of(code("1", bare)))
     notebook = nbformat.v4.new_notebook(cells=[code("1", made), code("2", bare)])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from opslib.errors import InputError
+from opslib.parameters import NOTEBOOKS
 from opslib.run import cli, execute
 from opslib.run.publish import dump_json
 from opslib.run.report import choose_notebooks, make_report, slugify
@@ -171,7 +172,8 @@ def test_unexpected_error_is_one_line(
 
 def test_flags_come_from_the_models() -> None:
     options = {o.name: o for o in cli.parameter_options()}
-    assert set(options) == {"parameter_playbook", "parameter_quarter", "parameter_compare_to", "parameter_segment"}
+    fields = {name for model in NOTEBOOKS.values() for name in model.model_fields}
+    assert set(options) == {f"parameter_{name}" for name in fields}
     assert options["parameter_compare_to"].opts == ["--compare-to"]
     assert "[40_quarterly_review]" in (options["parameter_quarter"].help or "")
     assert "[" not in (options["parameter_playbook"].help or "")

@@ -1,0 +1,1 @@
+"""The growth model: where growth comes from, what it costs, and what would change it (`model_growth`)."""

@@ -1,0 +1,149 @@
+"""What a growth model looks at: the data of a segment, the days now and before, and where costs are known."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import cached_property
+
+import ibis
+import ibis.expr.types as ir
+
+from opslib.data.periods import DAY, Period, Quarter, parse_date
+from opslib.data.source import Data
+from opslib.errors import InputError
+from opslib.measure.grains import Grain
+
+# Thirteen whole weeks: as long as a quarter, and every weekday as often in both periods.
+WINDOW_DAYS = 91
+WEEK_DAYS = 7
+# Attributes with more values than this name users rather than groups of them.
+MOST_VALUES = 100
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which data, users and days.
+
+    Attributes:
+        data: the company's data.
+        segment: one group of users such as `channel:search`; empty: everybody.
+        grain: length of a period in growth accounting and tiers.
+        now, before: the days compared, equally long; `before` is None where the data do not reach back.
+        span: all days up to the last of `now`.
+        notes: what a reader must know about the days.
+    """
+
+    data: Data
+    segment: str
+    grain: Grain
+    now: Period
+    before: Period | None
+    span: Period
+    notes: tuple[str, ...]
+
+    @property
+    def as_of(self) -> dt.date:
+        """The last day that is looked at."""
+        return self.now.last_day
+
+    @cached_property
+    def active_days(self) -> ir.Table:
+        """Days of the segment's users up to `as_of`: user_id, day."""
+        days = self.restrict(self.data.active_days)
+        return days if self.as_of == self.data.as_of else days.filter(days.day <= self.as_of)
+
+    @property
+    def attributes(self) -> ir.Table:
+        """The segment's users with what is known of them."""
+        return self.restrict(self.data.attributes)
+
+    def restrict(self, table: ir.Table) -> ir.Table:
+        """Keep the rows of the segment's users."""
+        return self.data.restrict(table, self.segment)
+
+    def table(self, name: str) -> ir.Table | None:
+        """A table with the segment's rows up to `as_of`, by its column ts; None where the data have none."""
+        if not self.data.has(name):
+            return None
+        table = self.data.table(name)
+        known = table.filter(table.ts < ibis.timestamp(self.data.calendar.day_start(self.as_of + DAY)))
+        return self.restrict(known)
+
+    @cached_property
+    def dimensions(self) -> list[str]:
+        """Attributes of users with few enough values to be groups."""
+        names = self.data.segment_columns
+        if not names:
+            return []
+        attributes = self.data.attributes
+        counts = self.data.execute(attributes.aggregate(**{name: attributes[name].nunique() for name in names}))
+        own = self.segment.partition(":")[0]
+        return [name for name in names if name != own and 1 < int(counts[name].iloc[0]) <= MOST_VALUES]
+
+
+def choose_scope(
+    data: Data, *, as_of: str = "", grain: Grain = "week", segment: str = "", compare_to: str = ""
+) -> Scope:
+    """Choose the days of a growth model.
+
+    Args:
+        data: the company's data.
+        as_of: the last day, as ISO text; empty: the data's last full day.
+        grain: length of a period in growth accounting and tiers.
+        segment: one group of users; empty: everybody.
+        compare_to: the last day of the days compared with, or a quarter that they end with; empty: the days right
+            before.
+
+    Returns:
+        A `Scope`. It covers 91 days now and before or, where there are fewer, as many weeks as fit in twice.
+
+    Raises:
+        InputError: a day outside the data or no date, periods that overlap, an unknown segment.
+    """
+    data.check_segment(segment)
+    last = parse_date(as_of, name="as_of") if as_of else data.as_of
+    first = data.span.start
+    _check_inside(last, data, "as_of")
+    span = Period(first, last + DAY, "all data")
+    days = min(WINDOW_DAYS, _round_weeks(span.days // 2))
+    notes = []
+    if days < WINDOW_DAYS:
+        notes.append(
+            f"The data reach back {span.days} {'day' if span.days == 1 else 'days'} from {last}, too few to compare "
+            f"{WINDOW_DAYS} with as many before: the last {max(days, 1)} are looked at."
+        )
+    if not days:
+        notes.append("One day of data cannot be compared with another.")
+        return Scope(data, segment, grain, span, None, span, tuple(notes))
+    now = Period(last - (days - 1) * DAY, last + DAY, f"the {days} days to {last}")
+    end = _read_end(compare_to) if compare_to else now.start - DAY
+    _check_inside(end, data, "compare_to")
+    if end >= now.start:
+        raise InputError(f"compare_to {end} lies in the days looked at ({now.start} to {last}): choose an earlier day.")
+    start = end - (days - 1) * DAY
+    if start < first:
+        raise InputError(
+            f"compare_to {end}: the {days} days up to it begin before the data do. Choose a day from "
+            f"{first + (days - 1) * DAY} to {now.start - DAY}."
+        )
+    before = Period(start, end + DAY, f"the {days} days to {end}")
+    return Scope(data, segment, grain, now, before, span, tuple(notes))
+
+
+def _read_end(text: str) -> dt.date:
+    if "Q" not in text.upper():
+        return parse_date(text, name="compare_to")
+    try:
+        return Quarter.parse(text).period.last_day
+    except ValueError as error:
+        raise InputError(f"compare_to '{text}': {error}.") from None
+
+
+def _round_weeks(days: int) -> int:
+    return days // WEEK_DAYS * WEEK_DAYS or days
+
+
+def _check_inside(day: dt.date, data: Data, name: str) -> None:
+    if not data.span.start <= day <= data.as_of:
+        raise InputError(f"{name} {day} lies outside the data, which run from {data.span.start} to {data.as_of}.")

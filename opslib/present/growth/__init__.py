@@ -1,0 +1,1 @@
+"""The growth model for people: charts, tables, words."""

@@ -1,0 +1,95 @@
+"""What the charts of the growth model share: words for what is missing, axes, colours, sentences in titles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from opslib.decide.growth.model import GrowthModel
+from opslib.present import theme
+from opslib.present.display import ListView
+from opslib.present.words import format_change
+
+# Longer names, such as a channel's, are cut in a title; the axis and the table hold more of them.
+TITLE_NAME = 24
+MOST_ROWS = 20
+# From so many days on, ticks may lie where they like; with fewer, they would name a day twice.
+FEW_DAYS = 8
+
+
+def make_day_axis(days: pd.Series) -> alt.Axis:
+    """An axis of days."""
+    many = pd.to_datetime(days).max() - pd.to_datetime(days).min() >= pd.Timedelta(days=FEW_DAYS)
+    ticks: Any = FEW_DAYS if many else {"interval": "day", "step": 1}
+    return alt.Axis(format="%-d %b %Y", labelOverlap=True, grid=False, tickCount=ticks)
+
+
+def make_legend(symbol: str = "square", **options: Any) -> alt.Legend:
+    """A legend as strong as its marks: bands and intervals would make it pale."""
+    return alt.Legend(symbolType=symbol, symbolOpacity=1, **options)
+
+
+def say_missing(model: GrowthModel, section: str, reason: str) -> ListView:
+    """One sentence in the place of a chart: the table that it needs or, where that is there, the reason."""
+    need = model.missing.get(section)
+    because = f"it needs table {need}" if need else reason
+    return ListView([f"{section}: nothing to show, because {because.rstrip('.')}."])
+
+
+def list_periods(model: GrowthModel) -> list[str]:
+    """The days before, where there are any, and the days now: as they are called in legends."""
+    before, now = model.scope.before, model.scope.now
+    return [*([before.label] if before else []), now.label]
+
+
+def color_periods(model: GrowthModel, *, symbol: str = "stroke") -> alt.Color:
+    """Now in colour, before in grey."""
+    domain = list_periods(model)
+    colors = [theme.BEFORE_COLOR, theme.NOW_COLOR][-len(domain) :]
+    scale = alt.Scale(domain=domain, range=colors)
+    return alt.Color("period:N", scale=scale, legend=make_legend(symbol))
+
+
+def say_change(model: GrowthModel, name: str, *, against: str = "") -> str:
+    """How a headline metric changed, to follow its value in a title; empty where there is nothing before."""
+    change = model.changes().get(name)
+    return f", {format_change(change, against=against)}" if change is not None and change.difference is not None else ""
+
+
+def cut_name(name: str, most: int = TITLE_NAME) -> str:
+    """A name as it fits into a title."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def list_names(names: Iterable[str]) -> alt.Scale:
+    """A scale of names in the order given.
+
+    Names of the data belong in a scale's domain and never in `sort`, which Vega-Lite writes into code that it runs.
+    """
+    return alt.Scale(domain=list(dict.fromkeys(names)))
+
+
+def make_tooltips(fields: dict[str, tuple[str, str]]) -> list[alt.Tooltip]:
+    """Tooltips from field with type -> (title, format); an empty format leaves the value as it is."""
+    return [
+        alt.Tooltip(field, title=title, format=form) if form else alt.Tooltip(field, title=title)
+        for field, (title, form) in fields.items()
+    ]
+
+
+def draw_points(
+    base: alt.Chart, x: str, title: str, *, form: str, low: str, high: str, ticks: int = 5, **scale: Any
+) -> alt.LayerChart:
+    """Points with intervals along x; `scale` are options of its scale."""
+    axis = alt.Axis(format=form, tickCount=ticks, labelFlush=False, labelExpr="datum.value === 0 ? '0' : datum.label")
+    across = alt.X(f"{low}:Q", title=title, axis=axis, scale=alt.Scale(**scale))
+    rules = base.mark_rule(strokeWidth=3, opacity=0.45).encode(x=across, x2=f"{high}:Q")
+    return rules + base.mark_point(filled=True, size=70, opacity=1).encode(x=f"{x}:Q")
+
+
+def draw_zero(frame: pd.DataFrame) -> alt.Chart:
+    """A line at zero, behind differences."""
+    return alt.Chart(frame).mark_rule(color=theme.MUTED, strokeDash=[3, 3]).encode(x=alt.datum(0))

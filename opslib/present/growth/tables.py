@@ -1,0 +1,312 @@
+"""The tables of the growth model: who is active, who stays, what comes; those of costs are in `cost_tables`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from opslib.decide.growth.model import GrowthModel
+from opslib.present.display import ListView, TableView
+from opslib.present.growth.charts import RATE_LABELS
+from opslib.present.growth.cost_tables import (
+    show_budget_shift,
+    show_channels,
+    show_domains,
+    show_moved_users,
+    show_referral,
+    show_value,
+)
+from opslib.present.growth.words import LEVER_NAMES, format_lever, name_segment
+from opslib.present.tables import make_table
+from opslib.present.words import MISSING, format_change, format_estimate, format_number, label_metric
+
+__all__ = [
+    "show_accounting",
+    "show_backtest",
+    "show_behaviors",
+    "show_budget_shift",
+    "show_causes",
+    "show_channels",
+    "show_domains",
+    "show_levers",
+    "show_metrics",
+    "show_moved_users",
+    "show_referral",
+    "show_segments",
+    "show_sensitivity",
+    "show_value",
+]
+
+SHOWN_PERIODS = 10
+SHOWN_ROWS = 12
+
+
+def show_metrics(model: GrowthModel) -> TableView:
+    """Headline metrics now and before, with counts and change."""
+    audience, staying = model.audience, model.staying
+    estimates = [audience.now.dau, audience.now.mau, audience.now.stickiness]
+    estimates += [staying.now.estimate(n).rename(f"d{n}_rate") for n in (1, 7, 30)]
+    estimates += [
+        e for name, e in model.acquisition.channels.totals.items() if name.endswith(("users_count", "amount"))
+    ]
+    changes, rows = model.changes(), []
+    for estimate in estimates:
+        change = changes.get(estimate.name)
+        rows.append(
+            {
+                "metric": METRICS.get(estimate.name, label_metric(estimate.name)),
+                "value": format_estimate(estimate, currency=model.currency).replace(" to ", "\u00a0to\u00a0"),
+                "counts": f"{estimate.numerator:,.0f} / {estimate.denominator:,.0f}" if estimate.known else MISSING,
+                "before": format_number(change.before.value, estimate.unit) if change else MISSING,
+                "change": format_change(change) if change else MISSING,
+            }
+        )
+    labels = {
+        "metric": "Metric",
+        "value": "Now [95% interval]",
+        "counts": "Made from",
+        "before": "Before",
+        "change": "Change",
+    }
+    return make_table(
+        pd.DataFrame(rows), labels, name="growth-metrics", numeric=tuple(labels)[1:], unbroken=("metric", "change"),
+        note="A change is within chance when its 95% interval holds zero. Monthly counts of two periods share users.",
+    )  # fmt: skip
+
+
+METRICS = {
+    "cost_per_activated_amount": "Cost per activated user",
+    "cost_per_d7_amount": "Cost per user back on day 7",
+    "cost_per_d30_amount": "Cost per user back on day 30",
+}
+
+
+def show_accounting(model: GrowthModel) -> TableView:
+    """Growth accounting of the last periods."""
+    frame = model.audience.accounting.periods.tail(SHOWN_PERIODS).copy()
+    frame["period"] = frame["period_start"].dt.strftime("%Y-%m-%d") + frame["complete"].map(
+        {True: "", False: " (part)"}
+    )
+    return _show_accounting(frame, {"period": f"{model.scope.grain.capitalize()} from"}, model, "accounting")
+
+
+def show_segments(model: GrowthModel) -> TableView | ListView:
+    """Activity and growth accounting of each segment over the complete periods looked at."""
+    audience = model.audience
+    if audience.by_segment is None or audience.segment_accounting is None:
+        return _say_missing(model, "Who moved retention", "Activity by segment")
+    accounting = audience.segment_accounting.periods
+    recent = accounting[accounting["complete"] & (accounting["period_start"] >= pd.Timestamp(model.scope.now.start))]
+    sums = recent.groupby("segment")[["new_count", "resurrected_count", "churned_count"]].sum()
+    frame = audience.by_segment.by_segment.merge(sums, left_on="segment", right_index=True, how="left")
+    gained = frame["new_count"] + frame["resurrected_count"]
+    shown = pd.DataFrame({"segment": frame["segment"]})
+    shown["dau"] = frame["dau_count"].map("{:,.0f}".format)
+    shown["mau"] = [
+        f"{n:,} ({format_number(r, 'rate')})" for n, r in zip(frame["mau_count"], frame["mau_rate"], strict=True)
+    ]
+    shown["stickiness"] = _format_rates(frame, "stickiness")
+    shown["new"] = frame["new_count"].map(_format_count)
+    shown["back"] = frame["resurrected_count"].map(_format_count)
+    shown["left"] = frame["churned_count"].map(_format_count)
+    ratio = gained / frame["churned_count"].where(frame["churned_count"] > 0)
+    shown["ratio"] = [format_number(x, "ratio") for x in ratio]
+    labels = {
+        "segment": audience.column.replace("_", " ").capitalize(), "dau": "Active a day",
+        "mau": "Active in 30 days (share)",
+        "stickiness": "Stickiness [95%]", "new": "New", "back": "Came back", "left": "Left",
+        "ratio": "Gained per one lost",
+    }  # fmt: skip
+    note = f"New, came back and left add up the complete {model.scope.grain}s of the period."
+    return make_table(shown, labels, name="segments", numeric=tuple(labels)[1:], note=note)
+
+
+def show_causes(model: GrowthModel) -> TableView | ListView:
+    """Where the change of next-day retention comes from."""
+    explanation = model.staying.explanation
+    if explanation is None:
+        return _say_missing(model, "Who moved retention", "Where the change comes from")
+    if explanation.causes.empty:
+        return ListView([f"No group of users moved apart from the rest: {explanation.note or 'all moved alike'}."])
+    frame = explanation.causes
+    shown = pd.DataFrame({"segment": frame["segment"].map(name_segment)})
+    for side in ("before", "after"):
+        counts = zip(frame[f"{side}_rate"], frame[f"{side}_count"], strict=True)
+        shown[side] = [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in counts]
+    shown["others"] = [f"{100 * x:+.1f}" for x in frame["others_change_rate"]]
+    rows = frame[["excess_rate", "excess_low", "excess_high"]].itertuples(index=False)
+    shown["excess"] = [f"{100 * x:+.1f} [{100 * low:.1f} to {100 * high:.1f}]" for x, low, high in rows]
+    shown["share"] = [format_number(x, "rate") for x in frame["share_of_change_rate"]]
+    shown["noise"] = [_format_probability(x) for x in frame["q_value"]]
+    labels = {
+        "segment": "Users", "before": "Before", "after": "Now", "others": "Everybody else, points",
+        "excess": "Beyond the others, points [95%]", "share": "Share of the change", "noise": "False alarm rate",
+    }  # fmt: skip
+    note = (
+        "The false alarm rate counts how often such a cause would be named by chance, over all groups tried (q-value)."
+    )
+    return make_table(shown, labels, name="causes", numeric=tuple(labels)[1:], note=note)
+
+
+def show_behaviors(model: GrowthModel) -> TableView | ListView:
+    """First-week behaviours and staying, raw and among users alike."""
+    activation = model.staying.activation
+    if activation is None:
+        return _say_missing(model, "What goes with staying", "What goes with staying")
+    if activation.behaviors.empty:
+        return ListView([f"No behaviour could be compared: {activation.note or 'all are rare or universal'}."])
+    frame = activation.behaviors.head(SHOWN_ROWS)
+    shown = pd.DataFrame({"behavior": frame["behavior"]})
+    for side in ("did", "did_not"):
+        counts = zip(frame[f"{side}_rate"], frame[f"{side}_count"], strict=True)
+        shown[side] = [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in counts]
+    for kind in ("raw", "adjusted"):
+        names = [f"{kind}_difference_{part}" for part in ("rate", "low", "high")]
+        shown[kind] = [_format_points(*row) for row in frame[names].itertuples(index=False)]
+    shown["noise"] = [_format_probability(x) for x in frame["q_value"]]
+    sizes = zip(frame["arm_users_count"], frame["experiment_days"], strict=True)
+    shown["test"] = [MISSING if pd.isna(n) else f"2 x {n:,.0f}, {d:,.0f} days" for n, d in sizes]
+    labels = {
+        "behavior": "In the first week", "did": "Stayed, of those who did", "did_not": "of those who did not",
+        "raw": "Difference, points", "adjusted": "Among users alike, points [95%]", "noise": "False alarm rate",
+        "test": "Users of a test",
+    }  # fmt: skip
+    alike = ", ".join(activation.confounders)
+    low, high = activation.outcome_days
+    note = (
+        f"Stayed: active on days {low + 1} to {high}. Users alike have the same {alike}. An association, not an "
+        "effect; the test is sized for the difference among users alike or, where that is not clear, the largest that "
+        "is possible."
+    )
+    return make_table(shown, labels, name="behaviors", numeric=tuple(labels)[1:], note=note)
+
+
+def show_backtest(model: GrowthModel) -> TableView | ListView:
+    """How earlier forecasts did."""
+    summary = model.outlook.backtest.summary
+    if summary.empty:
+        return ListView([f"No earlier forecast can be checked: {model.outlook.backtest.note or 'too few days'}."])
+    shown = pd.DataFrame({"horizon": summary["horizon"] + " days ahead"})
+    shown["days"] = [f"{d:,} from {o:,}" for d, o in zip(summary["days_count"], summary["origins_count"], strict=True)]
+    for column in ("coverage80_rate", "coverage95_rate", "wape_rate", "last_value_wape_rate", "seasonal_wape_rate"):
+        shown[column] = [format_number(x, "rate") for x in summary[column]]
+    labels = {
+        "horizon": "Forecast", "days": "Days checked, from origins", "coverage80_rate": "80% interval held",
+        "coverage95_rate": "95% interval held", "wape_rate": "Mean error", "last_value_wape_rate": "of the last value",
+        "seasonal_wape_rate": "of the same weekday",
+    }  # fmt: skip
+    note = "Mean error: sum of absolute errors / sum of what came. A forecast that loses to the last value is no use."
+    return make_table(shown, labels, name="backtest", numeric=tuple(labels)[1:], note=note)
+
+
+def show_sensitivity(model: GrowthModel) -> TableView | ListView:
+    """Which rate moves daily active users most."""
+    frame = model.outlook.sensitivity
+    if frame.empty:
+        return ListView(["Too few days of data to say which rate moves daily active users most."])
+    first, later = sorted(frame["horizon_days"].unique())[:2]
+    parts = {days: frame[frame["horizon_days"] == days].set_index("rate") for days in (first, later)}
+    order = parts[later].sort_values("per_tenth_count", ascending=False).index
+    rows: list[dict[str, Any]] = []
+    for rate in order:
+        row: dict[str, Any] = {"rate": RATE_LABELS.get(rate, rate)}
+        row["value"] = format_number(parts[first].loc[rate, "value_rate"], "rate")
+        for days, part in parts.items():
+            for kind in ("per_tenth_count", "per_point_count"):
+                row[f"{kind}{days}"] = _format_gain(part.loc[rate, kind])
+        rows.append(row)
+    labels = {"rate": "Rate, a day", "value": "Today"}
+    labels |= {f"per_tenth_count{d}": f"A tenth more: users a day after {d} days" for d in parts}
+    labels |= {f"per_point_count{d}": f"A point more: users a day after {d} days" for d in parts}
+    note = (
+        "A point is a large step for a small rate, and a tenth of a rate is not the same effort as a tenth of another."
+    )
+    return make_table(pd.DataFrame(rows), labels, name="sensitivity", numeric=tuple(labels)[1:], note=note)
+
+
+def show_levers(model: GrowthModel) -> TableView | ListView:
+    """Each lever's effect on users, revenue and cost, beside the base case."""
+    levers = model.outlook.levers
+    if levers.table.empty:
+        return ListView(["Too few days of data to simulate levers."])
+    settings = {row["lever"]: row for row in levers.levers.dropna(subset="then_value").to_dict("records")}
+    metrics = {"dau_count": "users a day", "new_users_count": "new users", "revenue_amount": "revenue"}
+    metrics["cost_amount"] = "cost"
+    rows: dict[tuple[str, float], dict[str, str]] = {}
+    for cell in levers.table.to_dict("records"):
+        lever = str(cell["lever"])
+        row = rows.setdefault((lever, cell["months_count"]), {"lever": LEVER_NAMES.get(lever, lever)})
+        row["months"] = f"{cell['months_count']}"
+        if lever in settings:
+            ends = (settings[lever]["now_value"], settings[lever]["then_value"])
+            row["setting"] = " → ".join(format_lever(model, lever, float(x)) for x in ends)
+        row[str(cell["metric"])] = _format_effect(cell, base=lever == "base")
+    labels = {"lever": "Lever", "setting": "From → to", "months": "Months"}
+    labels |= {
+        m: f"{w[0].upper()}{w[1:]}" + (f", {model.currency}" if m.endswith("amount") else "")
+        for m, w in metrics.items()
+    }
+    note = (
+        "Base: level with 95% interval. Levers: difference to it with 95% interval. Users a day are the mean of the "
+        "last 7 days; new users, revenue and cost add up from today."
+    )
+    return make_table(
+        pd.DataFrame(rows.values()).reindex(columns=list(labels)),
+        labels,
+        name="levers",
+        numeric=tuple(labels)[2:],
+        unbroken=("setting",),
+        note=note,
+    )
+
+
+def _show_accounting(frame: pd.DataFrame, first: dict[str, str], model: GrowthModel, name: str) -> TableView:
+    counts = ["opening_count", "new_count", "resurrected_count", "churned_count", "closing_count"]
+    for column in counts:
+        sign = {"new_count": "+", "resurrected_count": "+", "churned_count": "−"}.get(column, "")
+        frame[column] = [f"{sign}{n:,}" for n in frame[column]]
+    frame["quick_ratio"] = [format_number(x, "ratio") for x in frame["quick_ratio"]]
+    labels = first | {
+        "opening_count": f"Active the {model.scope.grain} before", "new_count": "New", "resurrected_count": "Came back",
+        "churned_count": "Left", "closing_count": "Active", "quick_ratio": "Gained per one lost",
+    }  # fmt: skip
+    return make_table(frame, labels, name=name, numeric=tuple(labels)[1:])
+
+
+def _format_effect(cell: Mapping[Any, Any], *, base: bool) -> str:
+    names = ("value", "low", "high") if base else ("difference", "difference_low", "difference_high")
+    value, low, high = (cell[n] for n in names)
+    if pd.isna(value):
+        return MISSING
+    sign = "" if base else "+"
+    return f"{value:{sign},.0f} [{low:,.0f} to {high:,.0f}]"
+
+
+def _format_rates(frame: pd.DataFrame, name: str) -> list[str]:
+    rows = frame[[f"{name}_rate", f"{name}_low", f"{name}_high"]].itertuples(index=False)
+    return [MISSING if pd.isna(x) else f"{x:.1%} [{low:.1%} to {high:.1%}]" for x, low, high in rows]
+
+
+def _format_points(value: float, low: float, high: float) -> str:
+    return MISSING if pd.isna(value) else f"{100 * value:+.1f} [{100 * low:.1f} to {100 * high:.1f}]"
+
+
+def _format_probability(value: float) -> str:
+    return MISSING if pd.isna(value) else "below 0.1%" if value < 0.001 else f"{value:.1%}"
+
+
+def _format_gain(value: Any) -> str:
+    return MISSING if pd.isna(value) else f"{value:+,.0f}" if abs(value) >= 10 else f"{value:+,.1f}"
+
+
+def _format_count(value: float) -> str:
+    return MISSING if pd.isna(value) else f"{value:,.0f}"
+
+
+def _say_missing(model: GrowthModel, section: str, title: str) -> ListView:
+    need = model.missing.get(section)
+    return ListView(
+        [f"{title}: nothing to show, because {f'it needs {need}' if need else 'there is nothing to compare'}."]
+    )

@@ -1,0 +1,1 @@
+"""The quarterly review for people: charts, tables, words."""

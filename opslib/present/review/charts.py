@@ -1,0 +1,260 @@
+"""The charts of the quarterly review: one function a chart; only aggregates are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from opslib.decide.review import QuarterlyReview
+from opslib.present import theme
+from opslib.present.charts import base_chart, view_chart
+from opslib.present.display import ChartView, ListView
+from opslib.present.words import format_change, format_number
+
+# Weekday patterns hide a trend: daily series are drawn as means of seven days.
+SMOOTH_DAYS = 7
+
+
+def plot_activity(review: QuarterlyReview) -> ChartView:
+    """Daily active users, this quarter over the one before, as seven-day means."""
+    parts = []
+    for measures in _both(review):
+        daily = measures.activity.daily
+        part = pd.DataFrame({"period": measures.period.label, "day": daily["day"], "dau_count": daily["dau_count"]})
+        part["day_number"] = range(1, len(part) + 1)
+        part["mean_count"] = part["dau_count"].rolling(SMOOTH_DAYS).mean().round(1)
+        parts.append(part.dropna())
+    frame = pd.concat(parts, ignore_index=True)
+    change = review.changes()["dau_count"]
+    title = f"Daily active users: {format_number(change.now.value, 'count')} on average{_versus(change, review)}"
+    chart = base_chart(frame).mark_line().encode(
+        x=alt.X(
+            "day_number:Q", title="Day of the quarter", scale=alt.Scale(nice=False),
+            axis=alt.Axis(grid=False, tickMinStep=1),
+        ),
+        y=alt.Y("mean_count:Q", title="Users a day, mean of 7 days", scale=alt.Scale(zero=True)),
+        color=_period_color(review, symbol="stroke"),
+        strokeDash=alt.StrokeDash("period:N", scale=_period_scale(review, [[1, 0], [5, 4]])),
+        tooltip=[
+            alt.Tooltip("period:N", title="Period"),
+            alt.Tooltip("day:T", title="Day", format="%Y-%m-%d"),
+            alt.Tooltip("dau_count:Q", title="Users that day", format=","),
+            alt.Tooltip("mean_count:Q", title="Mean of 7 days", format=",.0f"),
+        ],
+    )  # fmt: skip
+    labels = {"period": "Period", "day": "Day", "dau_count": "Users that day", "mean_count": "Mean of 7 days"}
+    return view_chart(chart, title, "Lines of daily active users by day of the quarter.", frame, labels)
+
+
+def plot_growth(review: QuarterlyReview) -> ChartView:
+    """Where each quarter's active users came from, and how many left."""
+    rows = review.growth.periods.tail(6)
+    quarters = rows["period_start"].dt.to_period("Q").astype(str)
+    parts = {
+        "Stayed": "retained_count",
+        "New": "new_count",
+        "Came back": "resurrected_count",
+        "Left": "churned_count",
+    }
+    frame = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "quarter": quarters,
+                    "state": s,
+                    "users_count": rows[c] * (-1 if s == "Left" else 1),
+                    "order": i,
+                }
+            )
+            for i, (s, c) in enumerate(parts.items())
+        ],
+        ignore_index=True,
+    )
+    last = rows.iloc[-1]
+    gained, lost = int(last["new_count"] + last["resurrected_count"]), int(last["churned_count"])
+    title = f"{quarters.iloc[-1]}: {gained:,} users gained, {lost:,} lost"
+    chart = base_chart(frame).mark_bar().encode(
+        x=alt.X("quarter:N", title=None, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("users_count:Q", title="Users", axis=alt.Axis(format=",.0f")),
+        color=alt.Color(
+            "state:N",
+            scale=alt.Scale(domain=list(theme.STATE_COLORS), range=list(theme.STATE_COLORS.values())),
+        ),
+        order="order:Q",
+        tooltip=[
+            alt.Tooltip("quarter:N", title="Quarter"),
+            alt.Tooltip("state:N", title="Users who"),
+            alt.Tooltip("users_count:Q", title="Users", format=","),
+        ],
+    )  # fmt: skip
+    alt_text = "Stacked bars by quarter: users who stayed, were new, came back; below zero those who left."
+    labels = {"quarter": "Quarter", "state": "Users who", "users_count": "Users"}
+    return view_chart(chart, title, alt_text, frame.drop(columns="order"), labels)
+
+
+def plot_retention(review: QuarterlyReview) -> ChartView:
+    """D1, D7 and D30 with intervals, both quarters, and the targets."""
+    rows: list[dict[str, Any]] = []
+    for measures in _both(review):
+        for n, estimate in measures.retention.days.items():
+            if estimate.known:
+                rows.append(
+                    {
+                        "period": measures.period.label, "day": f"Day {n}", "rate": estimate.value, "low": estimate.low,
+                        "high": estimate.high, "retained_count": estimate.numerator,
+                        "users_count": estimate.denominator,
+                    }
+                )  # fmt: skip
+    columns = ["period", "day", "rate", "low", "high", "retained_count", "users_count"]
+    frame = pd.DataFrame(rows, columns=columns)
+    targets = pd.DataFrame(
+        [
+            {"day": f"Day {n}", "target": review.targets[f"d{n}_rate"].target.bound}
+            for n in review.now.retention.days
+            if f"d{n}_rate" in review.targets
+        ],
+        columns=["day", "target"],
+    )
+    change = review.changes()["d7_rate"]
+    title = "Too few users for day-7 retention"
+    if change.now.known:
+        title = f"Day-7 retention is {format_number(change.now.value, 'rate')}{_versus(change, review)}"
+    labels = {
+        "period": "Period", "day": "Retention", "rate": "Share who came back", "low": "Low (95%)", "high": "High (95%)",
+        "retained_count": "Came back", "users_count": "New users",
+    }  # fmt: skip
+    x = alt.X("day:N", title=None, sort=None, axis=alt.Axis(labelAngle=0))
+    offset = alt.XOffset("period:N", scale=_period_scale(review))
+    base = base_chart(frame).encode(x=x, xOffset=offset, color=_period_color(review))
+    bars = base.mark_rule(strokeWidth=3, opacity=0.45).encode(
+        y=alt.Y("low:Q", title="Share of new users", axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
+        y2="high:Q",
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        y="rate:Q",
+        tooltip=[
+            alt.Tooltip("period:N", title="Period"),
+            alt.Tooltip("day:N", title="Retention"),
+            alt.Tooltip("rate:Q", title="Share", format=".1%"),
+            alt.Tooltip("low:Q", title="Low (95%)", format=".1%"),
+            alt.Tooltip("high:Q", title="High (95%)", format=".1%"),
+            alt.Tooltip("retained_count:Q", title="Came back", format=","),
+            alt.Tooltip("users_count:Q", title="New users", format=","),
+        ],
+    )
+    chart = bars + points
+    if len(targets):
+        tip = alt.Tooltip("target:Q", title="Target", format=".0%")
+        ticks = alt.Chart(targets).mark_tick(color=theme.TARGET_COLOR, thickness=2, width=70)
+        chart += ticks.encode(x=alt.X("day:N", sort=None), y="target:Q", tooltip=[tip])
+    text = "Points with 95% intervals for day 1, 7 and 30, by quarter; red ticks mark targets."
+    return view_chart(chart, title, text, frame, labels)
+
+
+def plot_revenue(review: QuarterlyReview) -> ChartView | ListView:
+    """Revenue by month, this quarter and the one before; a sentence where there are no orders."""
+    if review.now.revenue is None:
+        return _say_missing(review, "Paying users and revenue")
+    parts = []
+    for measures in _both(review):
+        if measures.revenue is None:
+            continue
+        part = measures.revenue.monthly.copy()
+        part["period"] = measures.period.label
+        part["month"] = part["month_start"].dt.strftime("%Y-%m")
+        parts.append(part)
+    frame = pd.concat(parts, ignore_index=True)
+    frame["revenue_amount"] = frame["revenue_amount"].round(2)
+    change = review.changes()["revenue_amount"]
+    money = format_number(change.now.value, "amount", currency=review.currency)
+    title = f"Revenue {money}{_versus(change, review)}"
+    chart = base_chart(frame).mark_bar(size=42).encode(
+        x=alt.X("month:N", title=None, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("revenue_amount:Q", title=review.currency, axis=alt.Axis(format="~s")),
+        color=_period_color(review),
+        tooltip=[
+            alt.Tooltip("month:N", title="Month"),
+            alt.Tooltip("revenue_amount:Q", title=f"Revenue ({review.currency})", format=",.0f"),
+            alt.Tooltip("orders_count:Q", title="Orders", format=","),
+            alt.Tooltip("paying_users_count:Q", title="Paying users", format=","),
+        ],
+    )  # fmt: skip
+    labels = {
+        "month": "Month", "revenue_amount": f"Revenue ({review.currency})", "orders_count": "Orders",
+        "paying_users_count": "Paying users",
+    }  # fmt: skip
+    return view_chart(chart, title, "Bars of revenue by month.", frame, labels)
+
+
+def plot_channels(review: QuarterlyReview) -> ChartView | ListView:
+    """Cost of a new user, and of one who stays to day 7, by channel with spend; a sentence where there is no spend."""
+    if review.now.acquisition.cac is None:
+        return _say_missing(review, "Cost of new users")
+    frame = review.now.acquisition.by_channel
+    frame = frame[frame["cac_amount"].notna()].head(20)
+    parts = []
+    for kind, name in (("Every new user", "cac"), ("One who stays to day 7", "cost_per_retained")):
+        part = frame[["channel", "new_users_count", "spend_amount", "d7_rate"]].copy()
+        part["cost_of"] = kind
+        part[["amount", "low", "high"]] = frame[[f"{name}_amount", f"{name}_low", f"{name}_high"]].round(4).to_numpy()
+        parts.append(part)
+    long = pd.concat(parts, ignore_index=True).dropna(subset=["amount"])
+    title = f"What a user costs, by channel ({review.currency})"
+    order = frame.sort_values("cac_amount")["channel"].tolist()
+    colors = alt.Scale(domain=["Every new user", "One who stays to day 7"], range=[theme.SKY, theme.BLUE])
+    base = base_chart(long, height=max(120, 34 * len(order))).encode(
+        # A sorted list of names would be compiled into code that runs.
+        y=alt.Y("channel:N", title=None, scale=alt.Scale(domain=order)),
+        yOffset=alt.YOffset("cost_of:N"),
+        color=alt.Color("cost_of:N", scale=colors),
+    )
+    rules = base.mark_rule(strokeWidth=3, opacity=0.45).encode(
+        x=alt.X("low:Q", title=review.currency, scale=alt.Scale(domainMin=0)), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x="amount:Q",
+        tooltip=[
+            alt.Tooltip("channel:N", title="Channel"),
+            alt.Tooltip("cost_of:N", title="Cost of"),
+            alt.Tooltip("amount:Q", title=review.currency, format=",.2f"),
+            alt.Tooltip("low:Q", title="Low (95%)", format=",.2f"),
+            alt.Tooltip("high:Q", title="High (95%)", format=",.2f"),
+            alt.Tooltip("spend_amount:Q", title="Spend", format=",.0f"),
+            alt.Tooltip("new_users_count:Q", title="New users", format=","),
+        ],
+    )
+    labels = {
+        "channel": "Channel", "cost_of": "Cost of", "amount": review.currency, "low": "Low (95%)", "high": "High (95%)",
+        "new_users_count": "New users", "spend_amount": "Spend",
+    }  # fmt: skip
+    return view_chart(rules + points, title, "Points with 95% intervals by channel.", long, labels)
+
+
+def _say_missing(review: QuarterlyReview, section: str) -> ListView:
+    need = review.missing.get(section)
+    reason = f"it needs table {need}" if need else f"the data hold none in {review.now.period.label}"
+    return ListView([f"{section}: nothing to show, because {reason}."])
+
+
+def _both(review: QuarterlyReview) -> list[Any]:
+    return [review.now, *([review.before] if review.before else [])]
+
+
+def _period_scale(review: QuarterlyReview, values: list[Any] | None = None) -> alt.Scale:
+    """The two quarters in the order of time; `values` are for now and before."""
+    labels = [m.period.label for m in _both(review)]
+    domain = labels[::-1]
+    return alt.Scale(domain=domain, range=values[: len(labels)][::-1]) if values else alt.Scale(domain=domain)
+
+
+def _period_color(review: QuarterlyReview, *, symbol: str = "square") -> alt.Color:
+    scale = _period_scale(review, [theme.NOW_COLOR, theme.BEFORE_COLOR])
+    return alt.Color("period:N", scale=scale, legend=alt.Legend(symbolType=symbol))
+
+
+def _versus(change: Any, review: QuarterlyReview) -> str:
+    if change.difference is None or review.before is None:
+        return ""
+    return f", {format_change(change, against=review.before.period.label)}"
