@@ -104,7 +104,7 @@ def choose_scope(
     data.check_segment(segment)
     last = parse_date(as_of, name="as_of") if as_of else data.as_of
     first = data.span.start
-    _check_inside(last, data, "as_of")
+    _check_inside(last, data, f"as_of {last}")
     span = Period(first, last + DAY, "all data")
     days = min(WINDOW_DAYS, _round_weeks(span.days // 2))
     notes = []
@@ -118,7 +118,7 @@ def choose_scope(
         return Scope(data, segment, grain, span, None, span, tuple(notes))
     now = Period(last - (days - 1) * DAY, last + DAY, f"the {days} days to {last}")
     end = _read_end(compare_to) if compare_to else now.start - DAY
-    _check_inside(end, data, "compare_to")
+    _check_inside(end, data, f"compare_to {compare_to or end}")
     if end >= now.start:
         raise InputError(f"compare_to {end} lies in the days looked at ({now.start} to {last}): choose an earlier day.")
     start = end - (days - 1) * DAY
@@ -144,6 +144,6 @@ def _round_weeks(days: int) -> int:
     return days // WEEK_DAYS * WEEK_DAYS or days
 
 
-def _check_inside(day: dt.date, data: Data, name: str) -> None:
+def _check_inside(day: dt.date, data: Data, words: str) -> None:
     if not data.span.start <= day <= data.as_of:
-        raise InputError(f"{name} {day} lies outside the data, which run from {data.span.start} to {data.as_of}.")
+        raise InputError(f"{words} lies outside the data, which run from {data.span.start} to {data.as_of}.")

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from opslib.decide.growth.model import GrowthModel
+from opslib.measure.estimate import compare_estimates
 from opslib.present.display import ListView, TableView
 from opslib.present.growth.charts import RATE_LABELS
 from opslib.present.growth.cost_tables import (
@@ -52,6 +53,9 @@ def show_metrics(model: GrowthModel) -> TableView:
         e for name, e in model.acquisition.channels.totals.items() if name.endswith(("users_count", "amount"))
     ]
     changes, rows = model.changes(), []
+    if model.acquisition.before is not None:
+        earlier = model.acquisition.before.totals
+        changes |= {e.name: compare_estimates(e, earlier[e.name]) for e in estimates if e.name in earlier}
     for estimate in estimates:
         change = changes.get(estimate.name)
         rows.append(
@@ -59,7 +63,9 @@ def show_metrics(model: GrowthModel) -> TableView:
                 "metric": METRICS.get(estimate.name, label_metric(estimate.name)),
                 "value": format_estimate(estimate, currency=model.currency).replace(" to ", "\u00a0to\u00a0"),
                 "counts": f"{estimate.numerator:,.0f} / {estimate.denominator:,.0f}" if estimate.known else MISSING,
-                "before": format_number(change.before.value, estimate.unit) if change else MISSING,
+                "before": (
+                    format_number(change.before.value, estimate.unit, currency=model.currency) if change else MISSING
+                ),
                 "change": format_change(change) if change else MISSING,
             }
         )
@@ -237,9 +243,12 @@ def show_levers(model: GrowthModel) -> TableView | ListView:
     rows: dict[tuple[str, float], dict[str, str]] = {}
     for cell in levers.table.to_dict("records"):
         lever = str(cell["lever"])
-        row = rows.setdefault((lever, cell["months_count"]), {"lever": LEVER_NAMES.get(lever, lever)})
+        # Named once, in the first of its rows.
+        first = not any(lever == other for other, _ in rows)
+        names = {"lever": LEVER_NAMES[lever] if first else "", "setting": ""}
+        row = rows.setdefault((lever, cell["months_count"]), names)
         row["months"] = f"{cell['months_count']}"
-        if lever in settings:
+        if lever in settings and first:
             ends = (settings[lever]["now_value"], settings[lever]["then_value"])
             row["setting"] = " → ".join(format_lever(model, lever, float(x)) for x in ends)
         row[str(cell["metric"])] = _format_effect(cell, base=lever == "base")
@@ -268,6 +277,8 @@ def _show_accounting(frame: pd.DataFrame, first: dict[str, str], model: GrowthMo
         sign = {"new_count": "+", "resurrected_count": "+", "churned_count": "−"}.get(column, "")
         frame[column] = [f"{sign}{n:,}" for n in frame[column]]
     frame["quick_ratio"] = [format_number(x, "ratio") for x in frame["quick_ratio"]]
+    # Who has not come yet in a period that is not over may still come.
+    frame.loc[~frame["complete"], ["churned_count", "quick_ratio"]] = MISSING
     labels = first | {
         "opening_count": f"Active the {model.scope.grain} before", "new_count": "New", "resurrected_count": "Came back",
         "churned_count": "Left", "closing_count": "Active", "quick_ratio": "Gained per one lost",
@@ -280,6 +291,8 @@ def _format_effect(cell: Mapping[Any, Any], *, base: bool) -> str:
     value, low, high = (cell[n] for n in names)
     if pd.isna(value):
         return MISSING
+    if not base and value == low == high == 0:
+        return "0"
     sign = "" if base else "+"
     return f"{value:{sign},.0f} [{low:,.0f} to {high:,.0f}]"
 
