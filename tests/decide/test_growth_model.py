@@ -156,6 +156,25 @@ def test_refusals_say_what_and_where(options: dict[str, str], message: str) -> N
     assert message in str(caught.value)
 
 
+@pytest.mark.shared
+def test_a_community_that_empties(shared: Path, tmp_path: Path) -> None:
+    """Real data without any attribute: the fall is told, and a forecast that is no use is called so."""
+    source = json.dumps(str(shared / "real" / "collegemsg" / "CollegeMsg.txt"))
+    columns = (
+        'columns = { user_id = "column0", ts = { column = "column2", unit = "s" }, event = { value = "message" } }'
+    )
+    (tmp_path / "playbook.toml").write_text(f'[company]\nname = "C"\n[tables.events]\nsource = {source}\n{columns}\n')
+    model = model_growth(open_data(tmp_path / "playbook.toml"))
+    text = tell(model)
+    facts = json.loads((shared / "real" / "collegemsg" / "facts.json").read_text())
+    assert int(model.audience.accounting.periods["new_count"].sum()) == facts["D1"]["eligible"]
+    assert "did worse than repeating the last value" in text
+    assert "Active users a day fell from 128 to 29" in text
+    assert "Next-day retention fell from 46.0% to 31.2%" in text
+    coverage = model.outlook.backtest.summary.set_index("horizon").loc["1-28", "coverage80_rate"]
+    assert 0.7 <= coverage <= 0.9
+
+
 def opened(pairs: Iterable[tuple[int, dt.date]]) -> tuple[str, list[str]]:
     return "user_id,ts,event", [f"{user},{day} 23:30:00,open" for user, day in pairs]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from opslib.decide.growth.model import GrowthModel
+from opslib.measure.estimate import Change, compare_estimates
 from opslib.present.growth.words import LATER_MONTHS, name_lever, name_segment, rank_levers
 from opslib.present.words import format_number, suggest_actions
 
@@ -15,6 +16,7 @@ LARGE_SHARE = 0.5
 @suggest_actions.register
 def _suggest_actions(model: GrowthModel) -> list[str]:
     actions = [
+        *_act_on_fall(model),
         *_act_on_causes(model),
         *_act_on_shift(model),
         *_act_on_payback(model),
@@ -25,9 +27,38 @@ def _suggest_actions(model: GrowthModel) -> list[str]:
     return actions or ["Nothing here asks for a decision: keep going, and look again in a week."]
 
 
+def _act_on_fall(model: GrowthModel) -> list[str]:
+    """Fewer active users: did fewer come, or did fewer stay?"""
+    changes = model.changes()
+    active = changes.get("dau_count")
+    if active is None or not active.clear or active.difference is None or active.difference > 0:
+        return []
+    earlier = model.acquisition.before.totals["new_users_count"] if model.acquisition.before else None
+    parts = []
+    if earlier is not None:
+        new = compare_estimates(model.acquisition.channels.totals["new_users_count"], earlier)
+        parts.append(f"new users went {_say_move(new)}")
+    if "d7_rate" in changes and changes["d7_rate"].difference is not None:
+        parts.append(f"their day-7 retention {_say_move(changes['d7_rate'])}")
+    return [f"Active users a day fell {_say_move(active)}: {', '.join(parts)}. Mend first what fell most."]
+
+
+def _say_move(change: Change) -> str:
+    before, now = (format_number(e.value, e.unit) for e in (change.before, change.now))
+    return f"from {before} to {now}{'' if change.clear else ' (within chance)'}"
+
+
 def _act_on_causes(model: GrowthModel) -> list[str]:
     explanation = model.staying.explanation
-    if explanation is None or not explanation.overall.clear or (explanation.overall.difference or 0) > 0:
+    if explanation is None:
+        change = model.staying.changes().get("d1_rate")
+        if change is None or not change.clear or (change.difference or 0) > 0:
+            return []
+        return [
+            f"Next-day retention fell {_say_move(change)}. Add what is known of users to the playbook (channel, "
+            "platform, version): then this notebook says whose fall it is."
+        ]
+    if not explanation.overall.clear or (explanation.overall.difference or 0) > 0:
         return []
     if explanation.causes.empty:
         return ["Next-day retention fell for everybody alike: look for a release, an outage or a change of tracking."]

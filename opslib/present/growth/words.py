@@ -222,15 +222,30 @@ def _say_outlook(model: GrowthModel) -> str:
         f"(80% interval {last['low80_count']:,.0f} to {last['high80_count']:,.0f})"
     )
     ranked = rank_levers(model)
+    if rival := find_better_rival(model):
+        text += f", though here such forecasts did worse than {rival}"
     if len(ranked):
         parts = []
         for row in ranked.head(2).to_dict("records"):
             effect = f"{row['difference']:+,.0f} [{row['difference_low']:,.0f} to {row['difference_high']:,.0f}]"
             parts.append(f"{effect} a day with {name_lever(model, row['lever'])}")
-        text += (
-            f"; after {LATER_MONTHS} months it would be {' and '.join(parts)}, the largest effects of the levers tried"
-        )
+        largest = "the largest effects" if len(parts) > 1 else "the largest effect"
+        text += f"; after {LATER_MONTHS} months it would be {' and '.join(parts)}, {largest} of the levers tried"
     return text + "."
+
+
+def find_better_rival(model: GrowthModel) -> str:
+    """Which simple forecast did better on earlier days than ours; empty where none did."""
+    summary = model.outlook.backtest.summary
+    if summary.empty:
+        return ""
+    row = summary.iloc[-1]
+    rivals = {
+        "repeating the last value": row["last_value_wape_rate"],
+        "repeating the same weekday": row["seasonal_wape_rate"],
+    }
+    best = min(rivals, key=lambda name: rivals[name])
+    return best if rivals[best] < row["wape_rate"] else ""
 
 
 def rank_levers(model: GrowthModel) -> pd.DataFrame:
@@ -285,9 +300,11 @@ def _limit_outlook(model: GrowthModel) -> list[str]:
             f"Forecasts as they would have been made on {days} were off by {row['wape_rate']:.1%} (against {rivals}), "
             f"and their 80% interval held {row['coverage80_rate']:.0%} of {row['days_count']:,.0f} compared. "
         )
-        loses = row["wape_rate"] > row["last_value_wape_rate"]
-        text += "Repeating the last value would have done better: do not plan with this forecast." if loses else ""
-        limits.append(text + ("" if loses else "A forecast goes on as the last weeks did: it cannot foresee a break."))
+        if rival := find_better_rival(model):
+            text += f"{rival.capitalize()} would have done better: do not plan with this forecast."
+        else:
+            text += "A forecast goes on as the last weeks did: it cannot foresee a break."
+        limits.append(text)
     if outlook.levers.table.empty:
         return limits
     limits.append(
