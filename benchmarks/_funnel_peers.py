@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
+from benchmarks._measured import report_run
 from benchmarks._peers import THREADS, Rows, files
 
 STEPS = ("app_open", "view_item", "add_to_cart", "begin_checkout", "pay")
@@ -75,11 +73,7 @@ ENGINES: dict[str, Callable[[str], Rows]] = {
 def main(engine: str, folder: str) -> None:
     """Run the funnel on one engine, which is imported before the clock starts."""
     __import__("duckdb" if engine.startswith("duckdb") else "chdb")
-    started = time.perf_counter()
-    rows = ENGINES[engine](str(Path(folder).resolve()))
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak, "rows": rows}))
+    report_run(ENGINES[engine], folder)
 
 
 if __name__ == "__main__":

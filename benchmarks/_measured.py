@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,15 @@ def run_apart(arguments: Sequence[str]) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def report_run(measure: Callable[[str], Any], folder: str) -> None:
+    """Measure a folder once, and print what `run_apart` reads: seconds, peak memory, and the rows for comparison."""
+    started = time.perf_counter()
+    rows = measure(str(Path(folder).resolve()))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "peak_mb": peak, "rows": rows}))
 
 
 def race(ways: Mapping[str, Sequence[str]], *, rounds: int = ROUNDS) -> dict[str, list[dict[str, Any]]]:

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks._measured import THREADS
+from benchmarks._measured import THREADS, report_run
 
 ZONE_HOURS = 8  # Asia/Shanghai has had no other offset since 1991
 HORIZON = 30
@@ -204,13 +201,8 @@ PEERS: dict[str, dict[str, Callable[[str], Rows]]] = {
 
 def main(task: str, engine: str, folder: str) -> None:
     """Run one task on one engine."""
-    measure = PEERS[task][engine]
     importlib_warm(engine)
-    started = time.perf_counter()
-    rows = measure(str(Path(folder).resolve()))
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak, "rows": rows}))
+    report_run(PEERS[task][engine], folder)
 
 
 def importlib_warm(engine: str) -> None:

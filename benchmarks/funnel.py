@@ -8,14 +8,10 @@ gives the times to convert as well, which the peers do not. `python -m benchmark
 from __future__ import annotations
 
 import datetime as dt
-import json
-import resource
 import sys
-import time
-from pathlib import Path
 
 from benchmarks._funnel_peers import ENGINES, STEPS, WINDOW_DAYS
-from benchmarks._measured import THREADS, Measured, check, describe_machine, find_large_sample, race
+from benchmarks._measured import THREADS, Measured, check, describe_machine, find_large_sample, race, report_run
 from benchmarks._peers import Rows, files
 
 MOST_OF_PEER = 0.8
@@ -86,11 +82,8 @@ def main(how: str, folder: str) -> None:
     import opslib.measure.funnel  # noqa: F401
 
     assert ibis.duckdb  # loads the engine
-    started = time.perf_counter()
-    rows = measure(str(Path(folder).resolve()), breakdown="platform" if how == "breakdown" else "")
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak, "rows": rows}))
+    breakdown = "platform" if how == "breakdown" else ""
+    report_run(lambda at: measure(at, breakdown=breakdown), folder)
 
 
 if __name__ == "__main__":

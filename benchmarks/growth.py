@@ -7,14 +7,10 @@ benchmarks.growth TASK FOLDER` runs ours alone and prints one JSON line, as the 
 from __future__ import annotations
 
 import datetime as dt
-import json
-import resource
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks._measured import THREADS, Measured, check, describe_machine, find_large_sample, race
+from benchmarks._measured import THREADS, Measured, check, describe_machine, find_large_sample, race, report_run
 from benchmarks._peers import HORIZON, PEERS, Rows, files
 
 MOST_OF_PEER = 1.0
@@ -107,11 +103,7 @@ def main(task: str, folder: str) -> None:
     import opslib.measure.growth  # noqa: F401
 
     assert ibis.duckdb  # loads the engine
-    started = time.perf_counter()
-    rows = OURS[task](str(Path(folder).resolve()))
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak, "rows": rows}))
+    report_run(OURS[task], folder)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from opslib.data.periods import Quarter
 from opslib.errors import InputError, suggest_name
@@ -51,6 +51,9 @@ def check_segment_text(value: str) -> str:
     return value
 
 
+Segment = Annotated[str, AfterValidator(check_segment_text)]
+
+
 class StartHere(NotebookParameters):
     """Parameters of `00_start_here`."""
 
@@ -66,7 +69,7 @@ class GrowthModel(NotebookParameters):
 
     as_of: str = Field("", description="last day as an ISO date; empty: the last full day of the data")
     grain: str = Field("week", description="length of a period in growth accounting: day, week, month or quarter")
-    segment: str = Field("", description="one group of users such as channel:search; empty: everybody")
+    segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
     compare_to: str = Field("", description="last day, or quarter, to compare with; empty: the days right before")
     lever_d1_rate: float = Field(0.0, description="next-day retention to plan for, such as 0.35; 0: target or +10%")
     lever_d7_rate: float = Field(0.0, description="day-7 retention to plan for, such as 0.25; 0: target or +10%")
@@ -97,11 +100,6 @@ class GrowthModel(NotebookParameters):
         if value not in get_args(Grain):
             raise ValueError(f"choose one of {', '.join(get_args(Grain))}")
         return value
-
-    @field_validator("segment")
-    @classmethod
-    def _check_segment(cls, value: str) -> str:
-        return check_segment_text(value)
 
     @field_validator("lever_d1_rate", "lever_d7_rate", "lever_reactivation_rate")
     @classmethod
@@ -139,7 +137,7 @@ class QuarterlyReview(NotebookParameters):
 
     quarter: str = Field("", description="calendar quarter such as 2026Q2; empty: the last complete one")
     compare_to: str = Field("", description="quarter to compare with; empty: the one before")
-    segment: str = Field("", description="one group of users such as channel:search; empty: everybody")
+    segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
 
     @field_validator("quarter", "compare_to")
     @classmethod
@@ -147,11 +145,6 @@ class QuarterlyReview(NotebookParameters):
         if value:
             Quarter.parse(value)
         return value
-
-    @field_validator("segment")
-    @classmethod
-    def _check_segment(cls, value: str) -> str:
-        return check_segment_text(value)
 
     def check_data(self, data: Data) -> None:
         """Refuse a quarter outside the data, or a segment whose column or value does not exist."""

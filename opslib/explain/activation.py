@@ -22,15 +22,21 @@ from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError, suggest_name
 from opslib.explain.statistics import (
     Floats,
-    adjust_p_values,
     compute_terms,
     estimate_difference,
     estimate_log_ratio,
     log_p_value,
     score_association,
-    size_experiment,
 )
-from opslib.measure.estimate import Estimate, compare_estimates, estimate_rate, quantile, to_plain_record
+from opslib.measure.estimate import (
+    Estimate,
+    adjust_p_values,
+    compare_estimates,
+    estimate_rate,
+    quantile,
+    to_plain_record,
+)
+from opslib.measure.sample_size import size_rates
 
 NOT_GIVEN = "(not given)"
 OTHER = "(other)"
@@ -390,7 +396,7 @@ def _give_ratio(name: str, sums: Floats) -> dict[str, float]:
 
 def _size(row: dict[Any, Any], power: float, uptake: float, per_day: float, last: int) -> tuple[int | None, int | None]:
     """Users an arm, and days until all have arrived and their outcome is over."""
-    users = size_experiment(row["did_not_rate"], row["experiment_difference_rate"] * uptake, power=power)
+    users = size_rates(row["did_not_rate"], row["experiment_difference_rate"] * uptake, power=power)
     if users is None or not per_day:
         return users, None
     return users, math.ceil(2 * users / per_day) + last

@@ -21,14 +21,13 @@ from opslib.explain.search import collect_evidence
 from opslib.explain.statistics import (
     TERMS,
     Floats,
-    adjust_p_values,
     compare_odds_exactly,
     compute_terms,
     estimate_difference,
     estimate_log_odds,
     log_p_value,
 )
-from opslib.measure.estimate import quantile
+from opslib.measure.estimate import adjust_p_values, quantile
 
 NOT_GIVEN = "(not given)"
 COUNTS = ("before_numerator_count", "before_count", "after_numerator_count", "after_count")

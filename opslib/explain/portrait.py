@@ -18,8 +18,15 @@ import pandas as pd
 
 from opslib.data.periods import Calendar, Period
 from opslib.errors import InputError, suggest_name
-from opslib.explain.statistics import adjust_p_values, compare_shares_exactly, log_p_value
-from opslib.measure.estimate import MINIMUM_DENOMINATOR, compare_estimates, estimate_rate, quantile, to_plain_record
+from opslib.explain.statistics import compare_shares_exactly, log_p_value
+from opslib.measure.estimate import (
+    MINIMUM_DENOMINATOR,
+    adjust_p_values,
+    compare_estimates,
+    estimate_rate,
+    quantile,
+    to_plain_record,
+)
 
 NOT_GIVEN = "(not given)"
 OTHER = "(other)"

@@ -8,7 +8,6 @@ strata can be left out, or compared with the others, without going back to the c
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -152,25 +151,6 @@ def log_p_value(z: ArrayLike) -> Any:
     return np.minimum(math.log(2) + log_ndtr(-np.abs(np.asarray(z, dtype=float))), 0.0)
 
 
-def adjust_p_values(p_values: ArrayLike) -> Floats:
-    """Turn p-values into q-values: the share of false discoveries among all at least as clear (Benjamini-Hochberg).
-
-    Missing p-values stay missing and do not count as tests.
-
-    Source: Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57, 289-300.
-
-    >>> adjust_p_values([0.01, 0.04, 0.03, float("nan")]).tolist()
-    [0.03, 0.04, 0.04, nan]
-    """
-    p = np.asarray(p_values, dtype=float)
-    q = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(-p[known], kind="stable")]
-    ranks = np.arange(len(order), 0, -1)
-    q[order] = np.minimum(np.minimum.accumulate(p[order] * len(order) / ranks), 1.0) if len(order) else []
-    return q
-
-
 def compare_odds_exactly(group: tuple[int, int, int, int], others: tuple[int, int, int, int]) -> float:
     """Test by counting whether the odds changed alike in two groups; it holds for groups of any size.
 
@@ -223,31 +203,3 @@ def _sum_as_unlikely(log_weights: Floats, seen: int) -> float:
     chances = np.exp(log_weights - log_weights.max())
     # Equal chances differ in their last digits.
     return float(min(1.0, chances[chances <= chances[seen] * (1 + 1e-7)].sum() / chances.sum()))
-
-
-def size_experiment(base_rate: float, difference: float, *, level: float = 0.05, power: float = 0.8) -> int | None:
-    """Find how many users each arm of an experiment needs to show a difference from a base rate.
-
-    Args:
-        base_rate: the share without the change.
-        difference: the difference to show, in points of the share (0.05 is five points); its sign does not matter.
-        level: two-sided chance of a false alarm.
-        power: chance to see the difference if it is there.
-
-    Returns:
-        Users an arm; None where no such experiment exists (no difference, or a share beyond 0 or 1).
-
-    Source: Evan Miller, "Sample Size Calculator", evanmiller.org/ab-testing/sample-size.html.
-
-    >>> size_experiment(0.2, 0.05), size_experiment(0.1093125, 0.0075)
-    (1030, 27413)
-    """
-    p, d = (base_rate, difference) if base_rate <= 0.5 else (1 - base_rate, -difference)
-    if not 0 < p < 1 or not 0 <= p + d <= 1 or d == 0:
-        return None
-    # As the calculator does: towards the middle of the scale, where more users are needed than away from it.
-    d = abs(d)
-    normal = NormalDist()
-    alarm = normal.inv_cdf(1 - level / 2) * math.sqrt(2 * p * (1 - p))
-    miss = normal.inv_cdf(power) * math.sqrt(p * (1 - p) + (p + d) * (1 - p - d))
-    return max(1, round(((alarm + miss) / d) ** 2))

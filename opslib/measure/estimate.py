@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 CONFIDENCE = 0.95
 # Fewer than this many users (or days) and a rate is not a number but a rumour.
 MINIMUM_DENOMINATOR = 20
@@ -179,6 +182,25 @@ def estimate_total(
         unit,
         confidence,
     )
+
+
+def adjust_p_values(p_values: ArrayLike) -> np.ndarray:
+    """Turn p-values into q-values: the share of false discoveries among all at least as clear (Benjamini-Hochberg).
+
+    Missing p-values stay missing and do not count as tests.
+
+    Source: Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57, 289-300.
+
+    >>> adjust_p_values([0.01, 0.04, 0.03, float("nan")]).tolist()
+    [0.03, 0.04, 0.04, nan]
+    """
+    p = np.asarray(p_values, dtype=float)
+    q = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(-p[known], kind="stable")]
+    ranks = np.arange(len(order), 0, -1)
+    q[order] = np.minimum(np.minimum.accumulate(p[order] * len(order) / ranks), 1.0) if len(order) else []
+    return q
 
 
 @dataclass(frozen=True)

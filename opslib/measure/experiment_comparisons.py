@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from opslib.measure.estimate import Estimate, compare_estimates, estimate_rate, quantile
+from opslib.measure.estimate import Estimate, adjust_p_values, compare_estimates, estimate_rate, quantile
 from opslib.measure.experiment_moments import Groups, MetricGroups, Moments, subtract
-from opslib.measure.experiment_split import MISMATCH, adjust_p_values
+from opslib.measure.experiment_split import MISMATCH
 from opslib.measure.sample_size import find_detectable
 from opslib.measure.sequential import sequence_interval, tune_mixture
 

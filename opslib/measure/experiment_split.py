@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.errors import InputError, suggest_name
-from opslib.measure.estimate import Estimate, estimate_rate, to_plain_record
+from opslib.measure.estimate import Estimate, adjust_p_values, estimate_rate, to_plain_record
 
 # Below this nothing is concluded; up to the second it is said. Kohavi, Tang and Xu (2020), ch. 21.
 MISMATCH = 0.001
@@ -263,15 +263,3 @@ def _compare_rows(counts: np.ndarray, rest: np.ndarray) -> np.ndarray:
         chi_square = ((both - expected) ** 2 / expected).sum(axis=(0, 2))
     tested = np.nan_to_num(expected).min(axis=(0, 2)) >= SMALL_CELL
     return np.where(tested, chdtrc(counts.shape[1] - 1, np.where(tested, chi_square, 0.0)), np.nan)
-
-
-def adjust_p_values(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg's q-values; missing p-values stay missing and are no tests."""
-    from scipy.stats import false_discovery_control
-
-    p = np.asarray(p_values, dtype=float)
-    known = ~np.isnan(p)
-    q = np.full(p.shape, np.nan)
-    if known.any():
-        q[known] = false_discovery_control(p[known])
-    return q

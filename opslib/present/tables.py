@@ -7,7 +7,7 @@ import pandas as pd
 from opslib.data.fitness import DataFitness
 from opslib.decide.questions import DataSurvey
 from opslib.present.display import TableView
-from opslib.present.words import MISSING
+from opslib.present.words import MISSING, format_number
 
 
 def make_table(
@@ -91,3 +91,26 @@ def show_questions(survey: DataSurvey) -> TableView:
         "answer": "Can these data answer it?",
     }
     return make_table(frame, labels, name="questions")
+
+
+def format_accounting(frame: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
+    """Growth accounting as it is read: period (its name, and "part" where it is not over), signed counts, ratio."""
+    shown = pd.DataFrame({"period": names + frame["complete"].map({True: "", False: " (part)"})})
+    for column in ("opening_count", "new_count", "resurrected_count", "churned_count", "closing_count"):
+        sign = {"new_count": "+", "resurrected_count": "+", "churned_count": "−"}.get(column, "")
+        shown[column] = [f"{sign}{n:,}" for n in frame[column]]
+    shown["quick_ratio"] = [format_number(x, "ratio") for x in frame["quick_ratio"]]
+    return shown
+
+
+def label_accounting(period: str, grain: str) -> dict[str, str]:
+    """The headings of that table."""
+    return {
+        "period": period,
+        "opening_count": f"Active the {grain} before",
+        "new_count": "New",
+        "resurrected_count": "Came back",
+        "churned_count": "Left",
+        "closing_count": "Active",
+        "quick_ratio": "Gained per one lost",
+    }

@@ -26,6 +26,9 @@ METRIC_LABELS = {
     "paying_rate": "Share of active users who paid",
     "revenue_amount": "Revenue",
     "cac_amount": "Cost per new user (CAC)",
+    "cost_per_activated_amount": "Cost per activated user",
+    "cost_per_d7_amount": "Cost per user back on day 7",
+    "cost_per_d30_amount": "Cost per user back on day 30",
 }
 
 MISSING = "–"

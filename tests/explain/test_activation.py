@@ -16,7 +16,7 @@ from opslib.data.periods import DAY, Calendar, Period
 from opslib.data.source import Data, open_data
 from opslib.errors import InputError
 from opslib.explain.activation import ActivationResult, rank_behaviors
-from opslib.explain.statistics import size_experiment
+from opslib.measure.sample_size import size_rates
 from tests.conftest import ROOT
 from tests.measure.streams import START, to_table, user_days
 
@@ -66,13 +66,13 @@ def test_the_experiment_is_sized_for_the_adjusted_difference() -> None:
     result = rank(plain_company()[0], days)
     row = result.behaviors.iloc[0]
     assert result.new_users_per_day == 2
-    assert row["arm_users_count"] == size_experiment(0.3, 0.3)
+    assert row["arm_users_count"] == size_rates(0.3, 0.3)
     # Two users a day, two arms; the last to arrive need 14 days until their outcome is over.
     assert row["experiment_days"] == row["arm_users_count"] + 14
     assert result.proposal is not None
     assert result.proposal["behavior"] == "search"
     half = rank(plain_company()[0], days, uptake=0.5).behaviors.iloc[0]
-    assert half["arm_users_count"] == size_experiment(0.3, 0.15)
+    assert half["arm_users_count"] == size_rates(0.3, 0.15)
 
 
 def test_activity_explains_what_only_active_users_do() -> None:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.explain.statistics import (
-    adjust_p_values,
     compare_odds_exactly,
     compare_shares_exactly,
     compute_terms,
@@ -22,8 +21,9 @@ from opslib.explain.statistics import (
     estimate_log_ratio,
     log_p_value,
     score_association,
-    size_experiment,
 )
+from opslib.measure.estimate import adjust_p_values
+from opslib.measure.sample_size import size_rates
 
 # Bickel, Hammel and O'Connell (1975): admitted and applied, men and women, six departments of Berkeley.
 BERKELEY = np.array(
@@ -143,12 +143,12 @@ def test_exact_test_of_shares_equals_scipy(counts: tuple[int, ...]) -> None:
 def test_sizes_of_experiments_as_published(shared: Path) -> None:
     reference = json.loads((shared / "cases" / "references.json").read_text())["evan_miller_sample_size"]
     for row in reference["rows"]:
-        assert size_experiment(row["p"], row["mde_abs"]) == row["published_n_per_arm"]
+        assert size_rates(row["p"], row["mde_abs"]) == row["published_n_per_arm"]
 
 
 def test_sizes_of_experiments() -> None:
     """evanmiller.org/ab-testing/sample-size.html with its default values: 20% and five points."""
-    assert size_experiment(0.2, 0.05) == size_experiment(0.8, 0.05) == size_experiment(0.2, -0.05) == 1030
-    assert size_experiment(0.2, 0.05, power=0.9) > 1030  # type: ignore[operator]
+    assert size_rates(0.2, 0.05) == size_rates(0.8, 0.05) == size_rates(0.2, -0.05) == 1030
+    assert size_rates(0.2, 0.05, power=0.9) > 1030  # type: ignore[operator]
     for impossible in ((0.2, 0.0), (0.0, 0.1), (1.0, 0.1), (0.9, 0.2), (0.1, -0.2), (math.nan, 0.1), (0.2, math.nan)):
-        assert size_experiment(*impossible) is None
+        assert size_rates(*impossible) is None

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from opslib.errors import InputError
+from opslib.measure.estimate import adjust_p_values
 from opslib.measure.experiment_split import (
-    adjust_p_values,
     check_split,
     count_by_attribute,
     judge_split,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
@@ -125,13 +124,10 @@ def _describe_stayers(scope: Scope) -> PortraitResult | None:
         return None
     if scope.segment:
         attributes = scope.data.attributes
-        return describe_segment(attributes, _list_members(scope), name=scope.segment, columns=columns)
+        members = scope.attributes.select("user_id")
+        return describe_segment(attributes, members, name=scope.segment, columns=columns)
     returned = mark_returned(
         scope.active_days, scope.attributes, scope.now, as_of=scope.as_of, day=PORTRAIT_DAY
     ).cache()
     members = returned.filter(returned.returned).select("user_id")
     return describe_segment(returned, members, name=f"back on day {PORTRAIT_DAY}", columns=columns)
-
-
-def _list_members(scope: Scope) -> ir.Table:
-    return scope.attributes.select("user_id")

@@ -7,6 +7,7 @@ import pandas as pd
 from opslib.decide.growth.model import GrowthModel
 from opslib.measure.channels import ChannelsResult
 from opslib.present.display import ListView, TableView
+from opslib.present.growth.parts import format_range, format_shares, say_needed
 from opslib.present.growth.words import VERDICT_NAMES
 from opslib.present.tables import make_table
 from opslib.present.words import MISSING, format_estimate, format_number
@@ -33,7 +34,7 @@ def show_domains(model: GrowthModel) -> TableView | ListView:
     """The same by public and private domain."""
     result = model.acquisition.domains
     if result is None:
-        return _say_missing(model, "Public and private domain")
+        return say_needed(model, "Public and private domain")
     if not result.totals["new_users_count"].value:
         return ListView(["Nobody was active for the first time in these days."])
     note = "Public: search, stores, ads, social. Private: groups and chats of our own, and users brought by users."
@@ -44,7 +45,7 @@ def show_budget_shift(model: GrowthModel) -> TableView | ListView:
     """What moved spend brought, channel by channel."""
     shift = model.acquisition.shift
     if shift is None or shift.by_channel.empty:
-        return _say_missing(model, "Cost of new users")
+        return say_needed(model, "Cost of new users")
     frame = shift.by_channel
     shown = pd.DataFrame({"channel": frame["channel"]})
     shown["spend"] = [
@@ -53,7 +54,7 @@ def show_budget_shift(model: GrowthModel) -> TableView | ListView:
     ]
     for name in ("users", "retained"):
         rows = frame[[f"extra_{name}_count", f"extra_{name}_low", f"extra_{name}_high"]].itertuples(index=False)
-        shown[name] = [MISSING if pd.isna(x) else f"{x:+,.0f} [{low:,.0f} to {high:,.0f}]" for x, low, high in rows]
+        shown[name] = [format_range(*row, form="+,.0f") for row in rows]
     rates = zip(frame["before_retained_rate"], frame["retained_rate"], strict=True)
     shown["rate"] = [f"{format_number(a, 'rate')} → {format_number(b, 'rate')}" for a, b in rates]
     for name in ("user", "retained"):
@@ -77,7 +78,7 @@ def show_value(model: GrowthModel) -> TableView | ListView:
     """What an acquired user has brought by age, against what one costs."""
     value, payback = model.acquisition.value, model.acquisition.payback
     if value is None:
-        return _say_missing(model, "Value of new users")
+        return say_needed(model, "Value of new users")
     ages = list(value.ages)
     frame = value.by_age
     costs = {r["group"]: r for r in payback.by_group.to_dict("records")} if payback is not None else {}
@@ -112,7 +113,7 @@ def show_moved_users(model: GrowthModel) -> TableView | ListView:
     """Users who moved to the private domain against others like them."""
     moved = model.acquisition.moved
     if moved is None:
-        return _say_missing(model, "Users moved to the private domain")
+        return say_needed(model, "Users moved to the private domain")
     if not moved.compared_count:
         return ListView(["Nobody moved to the private domain long enough ago to be compared with others."])
     names = {
@@ -130,7 +131,10 @@ def show_moved_users(model: GrowthModel) -> TableView | ListView:
                 "metric": names.get(metric, metric),
                 "moved": format_number(float(means.loc[key, "moved_mean"]), unit),  # type: ignore[arg-type]
                 "others": format_number(float(means.loc[key, "matched_mean"]), unit),  # type: ignore[arg-type]
-                "difference": _format_difference(estimate.value, estimate.low, estimate.high, unit),
+                "difference": format_range(
+                    estimate.value, estimate.low, estimate.high, form="+.2f", scale=100 if unit == "rate" else 1
+                )
+                + (" points" if unit == "rate" and estimate.known else ""),
             }
         )
     labels = {"metric": "Measure", "moved": "Moved", "others": "Others like them", "difference": "Difference [95%]"}
@@ -146,13 +150,13 @@ def show_referral(model: GrowthModel) -> TableView | ListView:
     """Users brought by users, by kind of reward."""
     result = model.acquisition.referral
     if result is None:
-        return _say_missing(model, "Users brought by users")
+        return say_needed(model, "Users brought by users")
     if result.by_kind.empty:
         return ListView(["Nobody was brought by another user in these days."])
     frame = result.by_kind
     shown = pd.DataFrame({"kind": frame["kind"], "joined": frame["joined_count"].map("{:,}".format)})
     rows = frame[["d7_rate", "d7_low", "d7_high"]].itertuples(index=False)
-    shown["d7"] = [MISSING if pd.isna(x) else f"{x:.1%} [{low:.1%} to {high:.1%}]" for x, low, high in rows]
+    shown["d7"] = [format_range(*row, form=".1%") for row in rows]
     labels = {"kind": "Kind", "joined": "Users brought", "d7": "Back on day 7 [95%]"}
     if "reward_amount" in frame.columns:
         shown["reward"] = [format_number(x, "amount") for x in frame["reward_amount"]]
@@ -179,8 +183,7 @@ def _show_groups(result: ChannelsResult, title: str, name: str, note: str) -> Ta
     shown["new"] = [f"{n:,} ({format_number(r, 'rate')})" for n, r in counts]
     labels = {"group": title, "new": "New users (share)"}
     for key, words in (("activated", "Activated"), ("d7", "Back on day 7"), ("d30", "Back on day 30")):
-        rows = zip(frame[f"{key}_rate"], frame[f"{key}_mature_count"], strict=True)
-        shown[key] = [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in rows]
+        shown[key] = format_shares(frame[f"{key}_rate"], frame[f"{key}_mature_count"])
         labels[key] = words
     if "spend_amount" in frame.columns and frame["spend_amount"].notna().any():
         spend = zip(frame["spend_amount"], frame["spend_rate"], strict=True)
@@ -208,17 +211,3 @@ def _format_cost(value: float, low: float, high: float) -> str:
     if pd.isna(value):
         return MISSING if pd.isna(low) else f"at least {format_number(low, 'amount')}"
     return f"{format_number(value, 'amount')} [{format_number(low, 'amount')} to {format_number(high, 'amount')}]"
-
-
-def _format_difference(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    if value is None or low is None or high is None:
-        return MISSING
-    scale = 100 if unit == "rate" else 1
-    points = " points" if unit == "rate" else ""
-    return f"{scale * value:+.2f} [{scale * low:.2f} to {scale * high:.2f}]{points}"
-
-
-def _say_missing(model: GrowthModel, section: str) -> ListView:
-    need = model.missing.get(section)
-    reason = f"it needs {need}" if need else "there is nothing to compare"
-    return ListView([f"{section}: nothing to show, because {reason}."])

@@ -1,4 +1,4 @@
-"""What the charts of the growth model share: words for what is missing, axes, colours, sentences in titles."""
+"""What the charts and tables of the growth model share: what is missing, numbers with intervals, axes, titles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from opslib.decide.growth.model import GrowthModel
 from opslib.present import theme
 from opslib.present.display import ListView
-from opslib.present.words import format_change
+from opslib.present.words import MISSING, format_change, format_number
 
 # Longer names, such as a channel's, are cut in a title; the axis and the table hold more of them.
 TITLE_NAME = 24
@@ -37,6 +37,30 @@ def say_missing(model: GrowthModel, section: str, reason: str) -> ListView:
     need = model.missing.get(section)
     because = f"it needs table {need}" if need else reason
     return ListView([f"{section}: nothing to show, because {because.rstrip('.')}."])
+
+
+def say_needed(model: GrowthModel, section: str, title: str = "") -> ListView:
+    """One sentence in the place of a table: what it needs; `title` names it where the section has several."""
+    need = model.missing.get(section)
+    reason = f"it needs {need}" if need else "there is nothing to compare"
+    return ListView([f"{title or section}: nothing to show, because {reason}."])
+
+
+def format_range(value: float | None, low: float | None, high: float | None, *, form: str, scale: float = 1) -> str:
+    """A value with its interval, for example `+2.3 [-0.2 to 4.7]`; the sign of `form` is for the value alone.
+
+    >>> format_range(0.023, -0.002, 0.047, form="+.1f", scale=100)
+    '+2.3 [-0.2 to 4.7]'
+    """
+    if value is None or low is None or high is None or pd.isna(value):
+        return MISSING
+    ends = form.removeprefix("+")
+    return f"{scale * value:{form}} [{scale * low:{ends}} to {scale * high:{ends}}]"
+
+
+def format_shares(rates: Iterable[float], counts: Iterable[float]) -> list[str]:
+    """Shares, each with how many it is of."""
+    return [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in zip(rates, counts, strict=True)]
 
 
 def list_periods(model: GrowthModel) -> list[str]:

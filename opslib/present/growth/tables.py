@@ -19,8 +19,9 @@ from opslib.present.growth.cost_tables import (
     show_referral,
     show_value,
 )
+from opslib.present.growth.parts import format_range, format_shares, say_needed
 from opslib.present.growth.words import LEVER_NAMES, format_lever, name_segment
-from opslib.present.tables import make_table
+from opslib.present.tables import format_accounting, label_accounting, make_table
 from opslib.present.words import MISSING, format_change, format_estimate, format_number, label_metric
 
 __all__ = [
@@ -60,7 +61,7 @@ def show_metrics(model: GrowthModel) -> TableView:
         change = changes.get(estimate.name)
         rows.append(
             {
-                "metric": METRICS.get(estimate.name, label_metric(estimate.name)),
+                "metric": label_metric(estimate.name),
                 "value": format_estimate(estimate, currency=model.currency).replace(" to ", "\u00a0to\u00a0"),
                 "counts": f"{estimate.numerator:,.0f} / {estimate.denominator:,.0f}" if estimate.known else MISSING,
                 "before": (
@@ -82,27 +83,23 @@ def show_metrics(model: GrowthModel) -> TableView:
     )  # fmt: skip
 
 
-METRICS = {
-    "cost_per_activated_amount": "Cost per activated user",
-    "cost_per_d7_amount": "Cost per user back on day 7",
-    "cost_per_d30_amount": "Cost per user back on day 30",
-}
-
-
 def show_accounting(model: GrowthModel) -> TableView:
     """Growth accounting of the last periods."""
-    frame = model.audience.accounting.periods.tail(SHOWN_PERIODS).copy()
-    frame["period"] = frame["period_start"].dt.strftime("%Y-%m-%d") + frame["complete"].map(
-        {True: "", False: " (part)"}
-    )
-    return _show_accounting(frame, {"period": f"{model.scope.grain.capitalize()} from"}, model, "accounting")
+    frame = model.audience.accounting.periods.tail(SHOWN_PERIODS)
+    names = frame["period_start"].dt.strftime("%Y-%m-%d")
+    shown = format_accounting(frame, names)
+    # Who has not come yet in a period that is not over may still come.
+    shown.loc[~frame["complete"], ["churned_count", "quick_ratio"]] = MISSING
+    grain = model.scope.grain
+    labels = label_accounting(f"{grain.capitalize()} from", grain)
+    return make_table(shown, labels, name="accounting", numeric=tuple(labels)[1:])
 
 
 def show_segments(model: GrowthModel) -> TableView | ListView:
     """Activity and growth accounting of each segment over the complete periods looked at."""
     audience = model.audience
     if audience.by_segment is None or audience.segment_accounting is None:
-        return _say_missing(model, "Who moved retention", "Activity by segment")
+        return say_needed(model, "Who moved retention", "Activity by segment")
     accounting = audience.segment_accounting.periods
     recent = accounting[accounting["complete"] & (accounting["period_start"] >= pd.Timestamp(model.scope.now.start))]
     sums = recent.groupby("segment")[["new_count", "resurrected_count", "churned_count"]].sum()
@@ -113,7 +110,8 @@ def show_segments(model: GrowthModel) -> TableView | ListView:
     shown["mau"] = [
         f"{n:,} ({format_number(r, 'rate')})" for n, r in zip(frame["mau_count"], frame["mau_rate"], strict=True)
     ]
-    shown["stickiness"] = _format_rates(frame, "stickiness")
+    names = [f"stickiness_{part}" for part in ("rate", "low", "high")]
+    shown["stickiness"] = [format_range(*row, form=".1%") for row in frame[names].itertuples(index=False)]
     shown["new"] = frame["new_count"].map(_format_count)
     shown["back"] = frame["resurrected_count"].map(_format_count)
     shown["left"] = frame["churned_count"].map(_format_count)
@@ -133,17 +131,16 @@ def show_causes(model: GrowthModel) -> TableView | ListView:
     """Where the change of next-day retention comes from."""
     explanation = model.staying.explanation
     if explanation is None:
-        return _say_missing(model, "Who moved retention", "Where the change comes from")
+        return say_needed(model, "Who moved retention", "Where the change comes from")
     if explanation.causes.empty:
         return ListView([f"No group of users moved apart from the rest: {explanation.note or 'all moved alike'}."])
     frame = explanation.causes
     shown = pd.DataFrame({"segment": frame["segment"].map(name_segment)})
     for side in ("before", "after"):
-        counts = zip(frame[f"{side}_rate"], frame[f"{side}_count"], strict=True)
-        shown[side] = [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in counts]
+        shown[side] = format_shares(frame[f"{side}_rate"], frame[f"{side}_count"])
     shown["others"] = [f"{100 * x:+.1f}" for x in frame["others_change_rate"]]
     rows = frame[["excess_rate", "excess_low", "excess_high"]].itertuples(index=False)
-    shown["excess"] = [f"{100 * x:+.1f} [{100 * low:.1f} to {100 * high:.1f}]" for x, low, high in rows]
+    shown["excess"] = [format_range(*row, form="+.1f", scale=100) for row in rows]
     shown["share"] = [format_number(x, "rate") for x in frame["share_of_change_rate"]]
     shown["noise"] = [_format_probability(x) for x in frame["q_value"]]
     labels = {
@@ -160,17 +157,16 @@ def show_behaviors(model: GrowthModel) -> TableView | ListView:
     """First-week behaviours and staying, raw and among users alike."""
     activation = model.staying.activation
     if activation is None:
-        return _say_missing(model, "What goes with staying", "What goes with staying")
+        return say_needed(model, "What goes with staying", "What goes with staying")
     if activation.behaviors.empty:
         return ListView([f"No behaviour could be compared: {activation.note or 'all are rare or universal'}."])
     frame = activation.behaviors.head(SHOWN_ROWS)
     shown = pd.DataFrame({"behavior": frame["behavior"]})
     for side in ("did", "did_not"):
-        counts = zip(frame[f"{side}_rate"], frame[f"{side}_count"], strict=True)
-        shown[side] = [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in counts]
+        shown[side] = format_shares(frame[f"{side}_rate"], frame[f"{side}_count"])
     for kind in ("raw", "adjusted"):
         names = [f"{kind}_difference_{part}" for part in ("rate", "low", "high")]
-        shown[kind] = [_format_points(*row) for row in frame[names].itertuples(index=False)]
+        shown[kind] = [format_range(*row, form="+.1f", scale=100) for row in frame[names].itertuples(index=False)]
     shown["noise"] = [_format_probability(x) for x in frame["q_value"]]
     sizes = zip(frame["arm_users_count"], frame["experiment_days"], strict=True)
     shown["test"] = [MISSING if pd.isna(n) else f"2 x {n:,.0f}, {d:,.0f} days" for n, d in sizes]
@@ -271,39 +267,12 @@ def show_levers(model: GrowthModel) -> TableView | ListView:
     )
 
 
-def _show_accounting(frame: pd.DataFrame, first: dict[str, str], model: GrowthModel, name: str) -> TableView:
-    counts = ["opening_count", "new_count", "resurrected_count", "churned_count", "closing_count"]
-    for column in counts:
-        sign = {"new_count": "+", "resurrected_count": "+", "churned_count": "−"}.get(column, "")
-        frame[column] = [f"{sign}{n:,}" for n in frame[column]]
-    frame["quick_ratio"] = [format_number(x, "ratio") for x in frame["quick_ratio"]]
-    # Who has not come yet in a period that is not over may still come.
-    frame.loc[~frame["complete"], ["churned_count", "quick_ratio"]] = MISSING
-    labels = first | {
-        "opening_count": f"Active the {model.scope.grain} before", "new_count": "New", "resurrected_count": "Came back",
-        "churned_count": "Left", "closing_count": "Active", "quick_ratio": "Gained per one lost",
-    }  # fmt: skip
-    return make_table(frame, labels, name=name, numeric=tuple(labels)[1:])
-
-
 def _format_effect(cell: Mapping[Any, Any], *, base: bool) -> str:
     names = ("value", "low", "high") if base else ("difference", "difference_low", "difference_high")
     value, low, high = (cell[n] for n in names)
-    if pd.isna(value):
-        return MISSING
     if not base and value == low == high == 0:
         return "0"
-    sign = "" if base else "+"
-    return f"{value:{sign},.0f} [{low:,.0f} to {high:,.0f}]"
-
-
-def _format_rates(frame: pd.DataFrame, name: str) -> list[str]:
-    rows = frame[[f"{name}_rate", f"{name}_low", f"{name}_high"]].itertuples(index=False)
-    return [MISSING if pd.isna(x) else f"{x:.1%} [{low:.1%} to {high:.1%}]" for x, low, high in rows]
-
-
-def _format_points(value: float, low: float, high: float) -> str:
-    return MISSING if pd.isna(value) else f"{100 * value:+.1f} [{100 * low:.1f} to {100 * high:.1f}]"
+    return format_range(value, low, high, form=",.0f" if base else "+,.0f")
 
 
 def _format_probability(value: float) -> str:
@@ -316,10 +285,3 @@ def _format_gain(value: Any) -> str:
 
 def _format_count(value: float) -> str:
     return MISSING if pd.isna(value) else f"{value:,.0f}"
-
-
-def _say_missing(model: GrowthModel, section: str, title: str) -> ListView:
-    need = model.missing.get(section)
-    return ListView(
-        [f"{title}: nothing to show, because {f'it needs {need}' if need else 'there is nothing to compare'}."]
-    )

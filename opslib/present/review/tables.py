@@ -7,7 +7,7 @@ import pandas as pd
 from opslib.decide.review import QuarterlyReview
 from opslib.decide.targets import TargetVerdict
 from opslib.present.display import TableView
-from opslib.present.tables import make_table
+from opslib.present.tables import format_accounting, label_accounting, make_table
 from opslib.present.words import MISSING, format_change, format_estimate, format_number, label_metric
 
 
@@ -52,26 +52,10 @@ def show_metrics(review: QuarterlyReview) -> TableView:
 
 def show_growth(review: QuarterlyReview) -> TableView:
     """Growth accounting by quarter: opening + new + came back - left = closing."""
-    frame = review.growth.periods.tail(6).copy()
-    counts = ["opening_count", "new_count", "resurrected_count", "churned_count", "closing_count"]
-    frame["quarter"] = [
-        f"{p}" + ("" if complete else " (part)")
-        for p, complete in zip(frame["period_start"].dt.to_period("Q"), frame["complete"], strict=True)
-    ]
-    for column in counts:
-        sign = {"new_count": "+", "resurrected_count": "+", "churned_count": "−"}.get(column, "")
-        frame[column] = [f"{sign}{n:,}" for n in frame[column]]
-    frame["quick_ratio"] = [format_number(x, "ratio") for x in frame["quick_ratio"]]
-    labels = {
-        "quarter": "Quarter",
-        "opening_count": "Active the quarter before",
-        "new_count": "New",
-        "resurrected_count": "Came back",
-        "churned_count": "Left",
-        "closing_count": "Active",
-        "quick_ratio": "Gained per one lost",
-    }
-    return make_table(frame, labels, name="growth", numeric=tuple(labels)[1:])
+    frame = review.growth.periods.tail(6)
+    labels = label_accounting("Quarter", "quarter")
+    shown = format_accounting(frame, frame["period_start"].dt.to_period("Q").astype(str))
+    return make_table(shown, labels, name="growth", numeric=tuple(labels)[1:])
 
 
 def show_channels(review: QuarterlyReview) -> TableView:
