@@ -17,11 +17,13 @@ from opslib import _startup as _startup
 if TYPE_CHECKING:
     from opslib.data.playbook import load_playbook
     from opslib.data.source import open_data
+    from opslib.decide.funnel.diagnosis import diagnose_funnel
     from opslib.decide.growth.model import model_growth
     from opslib.decide.questions import survey_data
     from opslib.decide.review import review_quarter
     from opslib.errors import InputError, OpslibError
     from opslib.measure.acquisition import measure_acquisition
+    from opslib.measure.funnel_follow import list_dropped_users
     from opslib.measure.growth import account_growth, measure_activity
     from opslib.measure.retention import measure_retention
     from opslib.measure.revenue import measure_revenue
@@ -36,6 +38,8 @@ _HOMES = {
     "account_growth": "opslib.measure.growth",
     "check_parameters": "opslib.parameters",
     "describe": "opslib.present.answers",
+    "diagnose_funnel": "opslib.decide.funnel.diagnosis",
+    "list_dropped_users": "opslib.measure.funnel_follow",
     "load_playbook": "opslib.data.playbook",
     "measure_acquisition": "opslib.measure.acquisition",
     "measure_activity": "opslib.measure.growth",
@@ -55,6 +59,8 @@ __all__ = [
     "account_growth",
     "check_parameters",
     "describe",
+    "diagnose_funnel",
+    "list_dropped_users",
     "load_playbook",
     "measure_acquisition",
     "measure_activity",

@@ -51,7 +51,24 @@ def check_segment_text(value: str) -> str:
     return value
 
 
+def check_day_text(value: str) -> str:
+    """Refuse a day that is not an ISO date; empty is allowed."""
+    if value:
+        try:
+            dt.date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("write a day as an ISO date, for example 2026-06-30") from None
+    return value
+
+
+def check_end_text(value: str) -> str:
+    """Refuse the end of a period that is neither an ISO date nor a quarter."""
+    return check_day_text(value) if "Q" not in value.upper() else str(Quarter.parse(value))
+
+
 Segment = Annotated[str, AfterValidator(check_segment_text)]
+Day = Annotated[str, AfterValidator(check_day_text)]
+PeriodEnd = Annotated[str, AfterValidator(check_end_text)]
 
 
 class StartHere(NotebookParameters):
@@ -67,10 +84,10 @@ class GrowthModel(NotebookParameters):
     notebook: ClassVar[str] = "10_growth_model"
     title: ClassVar[str] = "Growth model"
 
-    as_of: str = Field("", description="last day as an ISO date; empty: the last full day of the data")
+    as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
     grain: str = Field("week", description="length of a period in growth accounting: day, week, month or quarter")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
-    compare_to: str = Field("", description="last day, or quarter, to compare with; empty: the days right before")
+    compare_to: PeriodEnd = Field("", description="last day, or quarter, to compare with; empty: the days right before")
     lever_d1_rate: float = Field(0.0, description="next-day retention to plan for, such as 0.35; 0: target or +10%")
     lever_d7_rate: float = Field(0.0, description="day-7 retention to plan for, such as 0.25; 0: target or +10%")
     lever_reactivation_rate: float = Field(
@@ -78,21 +95,6 @@ class GrowthModel(NotebookParameters):
     )
     lever_k_factor: float = Field(0.0, description="users brought by each new user; 0: +10%")
     lever_cac_amount: float = Field(0.0, description="cost of a new user to plan for, such as 80; 0: target or -10%")
-
-    @field_validator("as_of")
-    @classmethod
-    def _check_date(cls, value: str) -> str:
-        if value:
-            try:
-                dt.date.fromisoformat(value)
-            except ValueError:
-                raise ValueError("write a day as an ISO date, for example 2026-06-30") from None
-        return value
-
-    @field_validator("compare_to")
-    @classmethod
-    def _check_comparison(cls, value: str) -> str:
-        return cls._check_date(value) if "Q" not in value.upper() else str(Quarter.parse(value))
 
     @field_validator("grain")
     @classmethod
@@ -124,9 +126,43 @@ class GrowthModel(NotebookParameters):
     def check_data(self, data: Data) -> None:
         """Refuse a day outside the data, or a segment whose column or value does not exist."""
         # Loads what reads data, which help texts and refusals need not wait for.
-        from opslib.decide.growth.scope import choose_scope
+        from opslib.decide.scope import choose_scope
 
         choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to)
+
+
+class FunnelDiagnosis(NotebookParameters):
+    """Parameters of `20_funnel_diagnosis`."""
+
+    notebook: ClassVar[str] = "20_funnel_diagnosis"
+    title: ClassVar[str] = "Funnel diagnosis"
+
+    funnel: str = Field("", description="a funnel of the playbook, or steps such as view_item > pay; empty: the first")
+    window_days: float = Field(0.0, description="days from entry to last step; 0: as the playbook says, or 7")
+    step: int = Field(0, description="number of the step to explain, from 2; 0: the one that moved the whole most")
+    breakdown: str = Field("", description="column to break the funnel down by; empty: where the change sits")
+    as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
+    days: int = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
+    compare_to: PeriodEnd = Field("", description="last day, or quarter, to compare with; empty: the days right before")
+    segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
+    experiment: str = Field("", description="experiment to read out; empty: the one that users entered last")
+    fixed_on: Day = Field("", description="day from which a repair was out, to compare before and after; empty: none")
+
+    @field_validator("window_days", "days", "step")
+    @classmethod
+    def _check_length(cls, value: float) -> float:
+        if not 0 <= value < float("inf"):
+            raise ValueError("write a number that is not negative")
+        return value
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a funnel, event, day or segment that the data do not have."""
+        # Loads what reads data, which help texts and refusals need not wait for.
+        from opslib.decide.funnel.path import choose_path
+        from opslib.decide.scope import choose_scope
+
+        choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to, days=self.days)
+        choose_path(data, self.funnel, window_days=self.window_days)
 
 
 class QuarterlyReview(NotebookParameters):
@@ -155,7 +191,7 @@ class QuarterlyReview(NotebookParameters):
 
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
-    model.notebook: model for model in (StartHere, GrowthModel, QuarterlyReview)
+    model.notebook: model for model in (StartHere, GrowthModel, FunnelDiagnosis, QuarterlyReview)
 }
 
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 # Here and not in the fixture: some tests put others in their place.
 from opslib.data.source import open_data
+from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.decide.growth.model import GrowthModel, model_growth
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +35,12 @@ def find_shared() -> Path:
 def sample_growth() -> GrowthModel:
     """The sample company's growth model, made once: it takes ten seconds."""
     return model_growth(open_data(ROOT / "playbook.toml"))
+
+
+@pytest.fixture(scope="session")
+def sample_funnel() -> FunnelDiagnosis:
+    """The sample company's funnel diagnosis, made once."""
+    return diagnose_funnel(open_data(ROOT / "playbook.toml"))
 
 
 @pytest.fixture(scope="session")

@@ -192,6 +192,39 @@ class Target(_Strict):
         return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
 
 
+class FunnelStep(_Strict):
+    """One step of a funnel: an event, and what its columns must hold."""
+
+    event: str = Field(min_length=1)
+    where: dict[str, str | float | int | bool] = {}
+    name: str = ""
+    within_hours: float | None = Field(None, gt=0, description="longest time since the step before")
+
+
+class FunnelSettings(_Strict):
+    """A funnel: its steps in order, and how long somebody may take."""
+
+    steps: tuple[FunnelStep, ...] = Field(min_length=2)
+    window_days: float = Field(7, gt=0)
+    order: Literal["ordered", "strict", "any"] = "ordered"
+    excluded_events: tuple[str, ...] = ()
+    hold: str = Field("", description="a column whose value must stay the same, such as an item")
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        steps = value if isinstance(value, list | tuple) else [value]
+        return [{"event": step} if isinstance(step, str) else step for step in steps]
+
+
+class ExperimentSettings(_Strict):
+    """What an experiment was planned as; one that is not named here is read out with the defaults."""
+
+    control: str = "control"
+    shares: dict[str, float] | None = Field(None, description="variant to its planned share; empty: all alike")
+    planned_users: int | None = Field(None, gt=0)
+
+
 class Playbook(_Strict):
     """A whole `playbook.toml`, checked."""
 
@@ -200,6 +233,8 @@ class Playbook(_Strict):
     tables: dict[str, TableSource]
     activity: Activity = Activity()
     targets: dict[str, Target] = {}
+    funnels: dict[str, FunnelSettings] = {}
+    experiments: dict[str, ExperimentSettings] = {}
     path: Path = Field(Path("playbook.toml"), exclude=True)
 
     @field_validator("tables")

@@ -64,6 +64,7 @@ class DataSurvey:
 ACTIVITY = "events or orders"
 REVIEW = "40_quarterly_review"
 GROWTH = "10_growth_model"
+FUNNEL = "20_funnel_diagnosis"
 
 QUESTIONS = (
     Question("Where does growth come from, and who is lost?", GROWTH, "Where does growth come from?", (ACTIVITY,)),
@@ -80,6 +81,11 @@ QUESTIONS = (
     Question("When does a user pay back?", GROWTH, "When does a user pay back?", ("events", "orders", "spend")),
     Question("Is a user in our groups worth more?", GROWTH, "Public or private traffic?", ("users.private_since",)),
     Question("Do users bring users?", GROWTH, "Do users bring users?", (ACTIVITY, "referrals")),
+    Question("At which step of the funnel are users lost, and did that change?", FUNNEL, "Which step?", (ACTIVITY,)),
+    Question(
+        "Which users does the change sit in, since when, and is it over?", FUNNEL, "Who, and since when?", (ACTIVITY,)
+    ),
+    Question("Did the fix work?", FUNNEL, "Did the fix work?", (ACTIVITY, "exposures")),
     Question("Are more people using the product than last quarter?", REVIEW, "Activity", (ACTIVITY,)),
     Question("Does growth come from new users, or do old ones stay and return?", REVIEW, "Growth", (ACTIVITY,)),
     Question("Do new users come back the next day, after a week, after a month?", REVIEW, "Retention", (ACTIVITY,)),

@@ -1,4 +1,4 @@
-"""What a growth model looks at: the data of a segment, the days now and before, and where costs are known."""
+"""What an investigation looks at: the data of a segment, and the days now and before."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Scope:
 
 
 def choose_scope(
-    data: Data, *, as_of: str = "", grain: Grain = "week", segment: str = "", compare_to: str = ""
+    data: Data, *, as_of: str = "", grain: Grain = "week", segment: str = "", compare_to: str = "", days: int = 0
 ) -> Scope:
-    """Choose the days of a growth model.
+    """Choose the days of an investigation.
 
     Args:
         data: the company's data.
@@ -94,9 +94,10 @@ def choose_scope(
         segment: one group of users; empty: everybody.
         compare_to: the last day of the days compared with, or a quarter that they end with; empty: the days right
             before.
+        days: how many days make a period; 0: 91.
 
     Returns:
-        A `Scope`. It covers 91 days now and before or, where there are fewer, as many weeks as fit in twice.
+        A `Scope`. It covers the days asked for now and before or, where there are fewer, as many weeks as fit in twice.
 
     Raises:
         InputError: a day outside the data or no date, periods that overlap, an unknown segment.
@@ -106,12 +107,13 @@ def choose_scope(
     first = data.span.start
     _check_inside(last, data, f"as_of {last}")
     span = Period(first, last + DAY, "all data")
-    days = min(WINDOW_DAYS, _round_weeks(span.days // 2))
+    wanted = days or WINDOW_DAYS
+    days = min(wanted, _round_weeks(span.days // 2))
     notes = []
-    if days < WINDOW_DAYS:
+    if days < wanted:
         notes.append(
             f"The data reach back {span.days} {'day' if span.days == 1 else 'days'} from {last}, too few to compare "
-            f"{WINDOW_DAYS} with as many before: the last {max(days, 1)} are looked at."
+            f"{wanted} with as many before: the last {max(days, 1)} are looked at."
         )
     if not days:
         notes.append("One day of data cannot be compared with another.")

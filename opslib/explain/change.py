@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
 from opslib.errors import InputError
-from opslib.explain.contrasts import COUNTS, Repeats, collect_cells, measure_noise, split_by_value
+from opslib.explain.cells import COUNTS, Repeats, collect_cells
+from opslib.explain.contrasts import measure_noise, split_by_value
 from opslib.explain.localise import Search, join_causes
 from opslib.explain.outcomes import count_outcomes, mark_returned
 from opslib.explain.tracking import find_data_problems
@@ -49,6 +51,7 @@ SEGMENT_COLUMNS = [
 ]
 CANDIDATE_COLUMNS = ["kind", "evidence", *SEGMENT_COLUMNS]
 CAUSE_COLUMNS = ["kind", *SEGMENT_COLUMNS, "beyond", "effect_rate", "share_of_change_rate"]
+ANSWER_COLUMNS = ["segment", "beyond_chance", *[c for c in CAUSE_COLUMNS if c != "segment"], "evidence"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class ChangeExplanation:
             four counts, before_rate, after_rate, change_rate and others_change_rate (how the segment and everybody
             else moved, each at equal mix), excess_rate (the difference of the two) with excess_low and
             excess_high, rate_effect_rate (what the excess did to the overall rate), mix_effect_rate (what the change
-            of the segment's share did), p_value and q_value of the excess.
+            of the segment's share did), p_value of the excess (users are independent, rows of a period scatter as
+            seen), q_value: the probability that noise of any kind shows some segment as clear, see `explain_change`.
         causes: the smallest explanation, in the order found: kind (rate: its rate moved apart; unmoved: everybody
             else's moved and its did not; mix: its share moved; both: rate and share), the columns of `segments`
             (p_value and q_value of that kind), beyond (earlier causes whose users are left out of this row),
@@ -77,6 +81,8 @@ class ChangeExplanation:
             not: kind (rate or unmoved), evidence (logarithm of the odds against "nobody stands out"), the columns of
             `segments`. Parts and wholes of one another stand side by side: where the first is no cause in the end, the
             true one is likely among the next few.
+        answers: what to read, and to score: where the change comes from, the likeliest first. The causes in their order
+            (beyond_chance: True), then the candidates that are none of them (False), with the columns of both.
         data_problems: values whose counts changed as tracking breaks, not as users change: see `find_data_problems`.
         unexplained_rate: the overall change less the effects of all causes: what everybody shares, and chance.
         tested_count: how many segments were tested for a change of their rate.
@@ -92,6 +98,7 @@ class ChangeExplanation:
     segments: pd.DataFrame
     causes: pd.DataFrame
     candidates: pd.DataFrame
+    answers: pd.DataFrame
     data_problems: pd.DataFrame
     unexplained_rate: float | None
     tested_count: int
@@ -119,8 +126,8 @@ class ChangeExplanation:
 
 
 def explain_change(
-    before: pd.DataFrame,
-    after: pd.DataFrame,
+    before: pd.DataFrame | ir.Table,
+    after: pd.DataFrame | ir.Table,
     *,
     dimensions: Sequence[str],
     numerator: str,
@@ -135,18 +142,24 @@ def explain_change(
     repeats: Repeats = "noise",
     totals: Sequence[float] | None = None,
 ) -> ChangeExplanation:
-    """Explain why a rate moved from one period to another.
+    """Explain why a rate moved from one period to another, or differs between two segments of the users.
+
+    Read `answers` for where the change comes from, the likeliest first, and `causes` for what is claimed. For a total
+    without a denominator see `explain_total`.
 
     Args:
-        before, after: counts of the two periods, one row a combination of the dimensions' values (rows may repeat),
-            with one column a dimension and the two columns of counts; `count_outcomes` makes them from Ibis tables.
+        before, after: counts of the two periods, pandas or Ibis, one row a combination of the dimensions' values (rows
+            may repeat), with one column a dimension and the two columns of counts; `count_outcomes` makes them. Or of
+            two segments of the users: A stands for before and B for after in all names, and the dimensions must be
+            others than those that tell A from B.
         dimensions: columns that say who; a missing value counts as "(not given)".
         numerator: column with how many users (sessions, ...) did it.
         denominator: column with how many could have.
         name: the rate's name in results.
         max_dimensions: a segment combines at most this many dimensions.
         minimum: a segment and everybody else need this many users in both periods to be compared.
-        level: the largest q-value of a cause (Benjamini-Hochberg over all segments tested).
+        level: the largest q-value of a cause: users' chance (Benjamini-Hochberg over all segments tested), the scatter
+            of repeated rows, and the scatter between combinations must each be less likely than that.
         minimum_share: a cause did at least this share of the overall change, where that is beyond chance.
         max_causes: stop after so many causes of each kind.
         max_candidates: list so many single segments by how well each explains what moved.
@@ -167,8 +180,12 @@ def explain_change(
     chance: held against everybody else by the difference of their changes at equal mix
     (Mantel-Haenszel over the dimensions), it stands out both in points and in odds, so that a common change on either
     scale is no cause; few counts are tested exactly (Zelen). Combinations, of which there are more to choose from, need
-    as much more evidence. Rates come first; mix, looked for in single dimensions, is measured at the rates that the
-    causes found so far would have had without their excess, so that nothing counts twice.
+    as much more evidence. Chance of users is not all noise: where combinations have several rows these are dealt to the
+    periods anew, and where there are many combinations these are dealt to other names; the clearest of all segments in
+    each dealt table is what a cause must beat (`explain/chance`). Each later cause is held against tables without the
+    users of the earlier ones, which keeps the level (step-down, Romano and Wolf 2005). Rates come first; mix, looked
+    for in single dimensions, is measured at the rates that the causes found so far would have had without their
+    excess, so that nothing counts twice.
 
     >>> users = {"platform": ["ios", "android"], "users_count": [1000, 1000]}
     >>> before = pd.DataFrame(users | {"returned_count": [400, 400]})
@@ -179,6 +196,7 @@ def explain_change(
     >>> result.causes[["kind", "segment"]].values.tolist(), round(float(result.causes["effect_rate"].iloc[0]), 3)
     ([['rate', 'platform=android']], -0.05)
     """
+    before, after = (f.to_pandas() if isinstance(f, ir.Table) else f for f in (before, after))
     cells = collect_cells(
         before, after, dimensions=dimensions, numerator=numerator, denominator=denominator, repeats=repeats
     )
@@ -196,13 +214,14 @@ def explain_change(
     chance *= math.sqrt(measure_noise(cells.scatter.sum(axis=0)))
     search = Search(cells, max_dimensions, minimum, level, needed, chance, max_causes)
     segments = search.score([], "rate")
-    rates = search.find("rate")
+    rates = search.find("rate", segments)
     causes = join_causes(rates, search.without_excess(rates).find("mix"), CAUSE_COLUMNS)
     difference = overall.difference if overall.clear and overall.difference else math.nan
     causes["share_of_change_rate"] = causes["effect_rate"].astype(float) / difference
     unexplained = None
     if overall.difference is not None:
         unexplained = overall.difference - float(causes["effect_rate"].sum())
+    candidates = _list_candidates(segments, max_candidates)
     problems = find_data_problems(cells)
     tested = int(segments["p_value"].notna().sum())
     return ChangeExplanation(
@@ -212,7 +231,8 @@ def explain_change(
         values,
         segments[SEGMENT_COLUMNS],
         causes[CAUSE_COLUMNS],
-        _list_candidates(segments, max_candidates),
+        candidates,
+        _list_answers(causes[CAUSE_COLUMNS], candidates),
         problems,
         unexplained,
         tested,
@@ -245,6 +265,16 @@ def _list_candidates(segments: pd.DataFrame, most: int) -> pd.DataFrame:
     kind = np.where(table["unmoved"].astype(bool), "unmoved", "rate")
     table = table.assign(kind=kind, evidence=table["rate_evidence"])
     return table[CANDIDATE_COLUMNS].reset_index(drop=True)
+
+
+def _list_answers(causes: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame:
+    evidence = candidates.set_index("segment")["evidence"]
+    claimed = causes.assign(beyond_chance=True, evidence=causes["segment"].map(evidence).astype(float))
+    others = candidates[~candidates["segment"].isin(set(causes["segment"]))].assign(
+        beyond_chance=False, beyond="", effect_rate=lambda t: t["rate_effect_rate"], share_of_change_rate=math.nan
+    )
+    parts = [p[ANSWER_COLUMNS] for p in (claimed, others) if len(p)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=ANSWER_COLUMNS)
 
 
 def _list_warnings(problems: pd.DataFrame, n0: float, n1: float) -> list[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from opslib.errors import InputError, suggest_name
+from opslib.explain.cells import COUNTS, NOT_GIVEN, Cells, Codes, Items
+from opslib.explain.chance import Family, judge_rows, judge_scatter, measure_rate_moves, measure_share_moves
 from opslib.explain.search import collect_evidence
 from opslib.explain.statistics import (
     TERMS,
@@ -29,9 +29,8 @@ from opslib.explain.statistics import (
 )
 from opslib.measure.estimate import adjust_p_values, quantile
 
-NOT_GIVEN = "(not given)"
-COUNTS = ("before_numerator_count", "before_count", "after_numerator_count", "after_count")
-SCATTER = ("scatter_squares", "scatter_expected")
+__all__ = ["NOT_GIVEN", "measure_noise", "score_segments", "split_by_value"]
+
 # A dimension is held equal between the periods only while this share of the information stays: one whose values are
 # replaced from period to period (app versions) would leave nothing to compare.
 _KEPT_INFORMATION = 0.8
@@ -42,108 +41,6 @@ _FEW = 10
 _PAST_DOUBT = 10.0
 # That all but one segment moved is possible, but so much rarer than that one did that it needs this much more evidence.
 _UNMOVED_ODDS = 20.0
-
-Repeats = Literal["noise", "parts"]
-Items = tuple[tuple[int, int], ...]
-Codes = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Counts of two periods.
-
-    Attributes:
-        dimensions: their names.
-        labels: for each dimension the texts of its values.
-        codes: one row a cell, one column a dimension: which value.
-        counts: one row a cell, columns as in COUNTS.
-        scatter: one row a cell: squares by which rows of the same cell and period differ in their numerators, and what
-            chance lets expect of them; both 0 without repeated rows.
-    """
-
-    dimensions: tuple[str, ...]
-    labels: tuple[list[str], ...]
-    codes: Codes
-    counts: Floats
-    scatter: Floats
-
-    def keep(self, mask: NDArray[np.bool_]) -> Cells:
-        """The cells of a mask."""
-        return replace(self, codes=self.codes[mask], counts=self.counts[mask], scatter=self.scatter[mask])
-
-    def select(self, items: Items) -> NDArray[np.bool_]:
-        """Which cells belong to a segment, given as pairs of dimension and value."""
-        mask = np.ones(len(self.codes), dtype=bool)
-        for dimension, code in items:
-            mask &= self.codes[:, dimension] == code
-        return mask
-
-    def group(self, dimensions: Sequence[int]) -> Codes:
-        """A number for each cell: equal where the cells agree in these dimensions."""
-        key = np.zeros(len(self.codes), dtype=np.int64)
-        for dimension in dimensions:
-            # Numbered anew at each step: a product of many sizes would overflow.
-            key = np.unique(key * (len(self.labels[dimension]) + 1) + self.codes[:, dimension], return_inverse=True)[1]
-        return key
-
-    def name(self, items: Items) -> str:
-        """A segment as text, for example `channel=social & platform=web`."""
-        return " & ".join(f"{self.dimensions[d]}={self.labels[d][c]}" for d, c in items)
-
-
-def collect_cells(
-    before: pd.DataFrame,
-    after: pd.DataFrame,
-    *,
-    dimensions: Sequence[str],
-    numerator: str,
-    denominator: str,
-    repeats: Repeats = "noise",
-) -> Cells:
-    """Join the counts of two periods by all dimensions.
-
-    Args:
-        repeats: what rows of the same combination are, see `explain_change`.
-
-    Raises:
-        InputError: a column that is missing, or numbers that are no counts of a share.
-    """
-    names = list(dict.fromkeys(dimensions))
-    if not names:
-        raise InputError("A change is explained along dimensions: name at least one.")
-    parts = []
-    for label, frame in (("before", before), ("after", after)):
-        for column in (*names, numerator, denominator):
-            if column not in frame.columns:
-                hint = suggest_name(column, [str(c) for c in frame.columns])
-                raise InputError(f"The counts of the period {label} have no column '{column}'.{hint}")
-        counts = frame[[numerator, denominator]].to_numpy(dtype=float)
-        if not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1 > 0).any():
-            raise InputError(f"The period {label} holds numbers that are no counts: missing, negative or not whole.")
-        if (counts[:, 0] > counts[:, 1]).any():
-            raise InputError(f"In the period {label}, {numerator} exceeds {denominator}, so it is no share of it.")
-        words = {d: frame[d].astype(object).where(frame[d].notna(), NOT_GIVEN).astype(str).to_numpy() for d in names}
-        columns = COUNTS[:2] if label == "before" else COUNTS[2:]
-        part = pd.DataFrame(words | dict(zip(columns, counts.T, strict=True)))
-        parts.append(part.assign(**_measure_scatter(part, names, columns)) if repeats == "noise" else part)
-    kept = [*COUNTS, *SCATTER]
-    joined = pd.concat(parts, ignore_index=True).reindex(columns=[*names, *kept]).fillna(dict.fromkeys(kept, 0.0))
-    joined = joined.groupby(names, sort=True, as_index=False)[kept].sum()
-    joined = joined[(joined["before_count"] > 0) | (joined["after_count"] > 0)]
-    factors = [pd.factorize(joined[d], sort=True) for d in names]
-    codes = np.stack([f[0] for f in factors], axis=1).astype(np.int64)
-    labels = tuple([str(v) for v in f[1]] for f in factors)
-    counts, scatter = (joined[list(columns)].to_numpy(dtype=float) for columns in (COUNTS, SCATTER))
-    return Cells(tuple(names), labels, codes, counts, scatter)
-
-
-def _measure_scatter(part: pd.DataFrame, names: list[str], columns: Sequence[str]) -> dict[str, Any]:
-    """By how much the rows of one cell differ from its share, and how much chance lets expect."""
-    sums = part.groupby(names)[list(columns)].transform("sum")
-    (x, n), (total_x, total) = (frame[list(columns)].to_numpy(dtype=float).T for frame in (part, sums))
-    share = total_x / np.maximum(total, 1)
-    expected = n * share * (1 - share) * (1 - n / np.maximum(total, 1))
-    return dict(zip(SCATTER, ((x - n * share) ** 2, expected), strict=True))
 
 
 def split_by_value(cells: Cells, dimension: int) -> pd.DataFrame:
@@ -178,7 +75,9 @@ def split_by_value(cells: Cells, dimension: int) -> pd.DataFrame:
     )
 
 
-def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.DataFrame:
+def score_segments(
+    cells: Cells, *, max_dimensions: int, minimum: int, level: float, kind: Literal["rate", "mix"]
+) -> pd.DataFrame:
     """Compare every segment of up to `max_dimensions` dimensions with everybody else.
 
     Returns:
@@ -196,6 +95,7 @@ def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.Dat
     none = np.zeros((len(TERMS), 0))
     found: list[Items] = []
     seen: dict[Items, tuple[float, ...]] = {}
+    families: list[Family] = []
     counts, sides, odds, scatter = [np.zeros((0, 4))], [(none, none)], [np.zeros(0)], [np.zeros((0, 2))]
     depths = range(1, min(max_dimensions, len(cells.dimensions)) + 1)
     choices = sum(math.comb(len(cells.dimensions), depth) for depth in depths)
@@ -213,6 +113,7 @@ def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.Dat
                     kept.append(g)
                     found.append(items)
             counts.append(own[kept])
+            families.append(Family(groups, np.array(kept, dtype=np.int64)))
             inside, everybody = _sum_terms(groups, strata, cells.counts, len(first))
             sides.append((inside[:, kept], everybody[:, None] - inside[:, kept]))
             odds.append(evidence.weigh(groups, len(first))[kept] - math.log(max(len(first), 1) * choices))
@@ -225,6 +126,7 @@ def score_segments(cells: Cells, *, max_dimensions: int, minimum: int) -> pd.Dat
     # The share of a combination mostly follows that of its parts: mix is looked for in single dimensions.
     columns["mix_log_p"] = np.where(length > 1, np.nan, columns["mix_log_p"])
     columns |= _weigh_evidence(columns, length)
+    columns |= _judge(cells, families, columns, kind, level)
     # Small effects are told by their p-values, of large ones everything is past doubt but which segment fits best.
     columns["rate_evidence"] = np.concatenate(odds) + np.minimum(columns["rate_clarity"], _PAST_DOUBT)
     names = {"segment": [cells.name(items) for items in found], "items": pd.Series(found, dtype=object)}
@@ -251,6 +153,34 @@ def _weigh_evidence(columns: dict[str, Any], length: Codes) -> dict[str, Any]:
     unmoved = np.abs(columns["change_rate"]) < np.abs(columns["others_change_rate"])
     weighed["rate_clarity"] = weighed["rate_evidence"] - np.where(unmoved, math.log(_UNMOVED_ODDS), 0.0)
     return weighed | {"unmoved": unmoved}
+
+
+def _judge(
+    cells: Cells, families: list[Family], columns: dict[str, Any], kind: Literal["rate", "mix"], level: float
+) -> dict[str, Any]:
+    """Let q-values hold also where cells, and rows of one cell, scatter more than chance of users.
+
+    Users' chance and the scatter of rows seen within a period make one test, dealing the rows anew another of the same
+    question: the clearer of the two counts, for half as much. Scatter between cells is another question, and both must
+    be answered.
+    """
+    measure = measure_rate_moves if kind == "rate" else measure_share_moves
+    q = columns[f"{kind}_q"]
+    asked = ~np.isnan(q)
+    asked_families = families if kind == "rate" else families[: len(cells.dimensions)]
+    size = sum(len(f.kept) for f in asked_families)
+    chance = q[:size].copy()
+    if cells.repeated and asked.any():
+        dealt = judge_rows(cells.counts, cells.rows, asked_families, measure)
+        chance = np.where(asked[:size], np.minimum(1.0, 2 * np.fmin(chance, dealt)), np.nan)
+    with np.errstate(invalid="ignore"):
+        wanted = np.flatnonzero(chance <= level)
+    scatter = judge_scatter(cells.counts, asked_families, measure, wanted)
+    judged = q.copy()
+    judged[wanted] = np.maximum(chance, scatter)[wanted]
+    others = np.setdiff1d(np.arange(size), wanted)
+    judged[others] = chance[others]
+    return {f"{kind}_q": judged}
 
 
 def measure_noise(scatter: Floats) -> Any:

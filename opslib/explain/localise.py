@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from opslib.explain.contrasts import COUNTS, Cells, Items, score_segments
+from opslib.explain.cells import COUNTS, Cells, Items
+from opslib.explain.contrasts import score_segments
 from opslib.measure.estimate import quantile
 
 # A segment that is beyond chance and likelier than none goes first. Where cells are too small or too new to tell, none
@@ -47,11 +48,14 @@ class Search:
         counts[:, 2] = np.clip(counts[:, 2], 0, counts[:, 3])
         return replace(self, levels=replace(self.shown, counts=counts))
 
-    def find(self, kind: Literal["rate", "mix"]) -> list[dict[str, Any]]:
-        """Take the clearest segment, leave its users out, look again; stop when nothing is clear."""
+    def find(self, kind: Literal["rate", "mix"], first: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+        """Take the clearest segment, leave its users out, look again; stop when nothing is clear.
+
+        `first` is the score of all segments, where it is known already.
+        """
         found: list[dict[str, Any]] = []
         for _ in range(2 * self.max_causes):
-            best = self._pick(found, kind) if len(found) < self.max_causes else None
+            best = self._pick(found, kind, known=None if found else first) if len(found) < self.max_causes else None
             if best is None:
                 break
             parts = [c for c in found if kind == "rate" and _is_part(c, best)]
@@ -65,7 +69,9 @@ class Search:
         """Compare all segments, leaving the users of causes already found out."""
         cells = self.levels or self.shown
         left = ~_join_users(found, len(cells.codes))
-        table = score_segments(cells.keep(left), max_dimensions=self.max_dimensions, minimum=self.minimum)
+        table = score_segments(
+            cells.keep(left), max_dimensions=self.max_dimensions, minimum=self.minimum, level=self.level, kind=kind
+        )
         # Effects are on the rate over everybody, also when some users are left out.
         users = cells.counts[:, [1, 3]]
         before, after = users[left].sum(axis=0) / np.maximum(users.sum(axis=0), 1)
@@ -75,9 +81,14 @@ class Search:
         return table
 
     def _pick(
-        self, found: list[dict[str, Any]], kind: Literal["rate", "mix"], *, items: Items | None = None
+        self,
+        found: list[dict[str, Any]],
+        kind: Literal["rate", "mix"],
+        *,
+        items: Items | None = None,
+        known: pd.DataFrame | None = None,
     ) -> dict[str, Any] | None:
-        table = self.score(found, kind)
+        table = self.score(found, kind) if known is None else known
         clear = (table["q_value"] <= self.level) & (table[f"{kind}_effect_rate"].abs() >= self.needed)
         evidence = table[f"{kind}_evidence"]
         if kind == "mix":

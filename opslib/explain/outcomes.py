@@ -10,7 +10,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Period
 from opslib.errors import InputError, suggest_name
-from opslib.explain.contrasts import NOT_GIVEN
+from opslib.explain.cells import NOT_GIVEN
 from opslib.measure.retention import find_first_days
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from opslib.explain.contrasts import NOT_GIVEN, Cells
+from opslib.explain.cells import NOT_GIVEN, Cells
 from opslib.explain.statistics import Floats, log_p_value
 
 PROBLEM_COLUMNS = [

@@ -21,7 +21,6 @@ from opslib.errors import InputError, suggest_name
 from opslib.measure.activity import sort_segments
 from opslib.measure.cohort_counts import Clock, CohortGrain
 from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, Estimate, quantile, to_plain_record
-from opslib.measure.funnel_chain import Plan, choose_plan
 from opslib.measure.funnel_outcomes import (
     NOT_REACHED,
     Attribution,
@@ -31,9 +30,8 @@ from opslib.measure.funnel_outcomes import (
     label_outcomes,
     list_unit_columns,
     measure_clustering,
-    pick_entries,
-    settle,
 )
+from opslib.measure.funnel_plans import Plan, read_attempts
 from opslib.measure.funnel_steps import (
     Exclusion,
     Funnel,
@@ -43,7 +41,6 @@ from opslib.measure.funnel_steps import (
     Step,
     check_names,
     make_funnel,
-    pick_rows,
 )
 from opslib.measure.funnel_times import (
     measure_histogram,
@@ -180,7 +177,7 @@ def measure_funnel(
         attributes: one row a user.
         trend: interval of the trend over entry time; None: no trend.
         minimum: fewer units have no rate.
-        plan: how the engine finds the next event; by default what it does best.
+        plan: how attempts are found, "packed" or "windows"; by default what the engine does best.
 
     Returns:
         A `FunnelResult`.
@@ -188,7 +185,7 @@ def measure_funnel(
     Raises:
         InputError: an event that the data have never had (with the nearest name), an unknown column or option.
 
-    Method: `opslib.measure.funnel_chain`. Intervals are Wilson's; of attempts and sessions, a user's are taken as one.
+    Method: `opslib.measure.funnel_plans`. Intervals are Wilson's; of attempts and sessions, a user's are taken as one.
 
     >>> import ibis
     >>> at = lambda *hours: [dt.datetime(2026, 1, 1, h) for h in hours]
@@ -215,31 +212,24 @@ def measure_funnel(
     if unit not in UNITS:
         raise InputError(f"'{unit}' for unit:{suggest_name(unit, UNITS)} Choose from {', '.join(UNITS)}.")
     _check_breakdown(breakdown, attribution, attributes, events, len(funnel.steps))
-    plan = plan or choose_plan(events)
-    rows = pick_rows(events, funnel).cache()
-    _, empty = check_names(events, rows, funnel)
+    attempts = read_attempts(events, funnel, unit, session, plan)
+    _, empty = check_names(events, attempts.count_masks(), funnel)
     columns = list_unit_columns(funnel, unit, session)
-    entries = pick_entries(rows, funnel, mature=True)
-    traced = settle(rows, entries, funnel, columns, plan, every=trend is not None)
+    traced = attempts.settle(True, every=trend is not None)
     outcomes = traced.outcomes
-    waiting = None
-    if funnel.mature_key < funnel.end_key:
-        late = pick_entries(rows, funnel, mature=False)
-        late = late if unit == "attempts" else late.anti_join(entries, columns)
-        waiting = settle(rows, late, funnel, columns, plan).outcomes
+    waiting = attempts.settle(False).outcomes if funnel.mature_key < funnel.end_key else None
     counts, open_counts = count_levels(outcomes, None), None if waiting is None else count_levels(waiting, None)
     effect = 1.0 if unit == "users" else measure_clustering(outcomes)
     frame = _tabulate(counts, open_counts, funnel, minimum, effect)
     by_segment = None
     if breakdown:
         by_segment = _break_down(
-            [outcomes, waiting], rows, funnel, columns, (breakdown, attribution, attributes), minimum, effect
+            [outcomes, waiting], attempts.rows, funnel, columns, (breakdown, attribution, attributes), minimum, effect
         )
     moving = None
-    if trend is not None:
+    if traced.trend is not None and trend is not None:
         clock = Clock(trend, funnel.calendar, as_of)
-        everybody = pick_entries(rows, funnel, mature=None)
-        moving = _tabulate_trend(count_trend(traced, everybody, funnel, columns, clock), clock, funnel, minimum)
+        moving = _tabulate_trend(count_trend(traced.trend, funnel, columns, clock), clock, funnel, minimum)
     return FunnelResult(
         period,
         as_of,

@@ -14,9 +14,9 @@ from opslib.data.periods import Calendar, Period
 from opslib.errors import InputError
 from opslib.measure.estimate import Change, compare_estimates, to_plain_record
 from opslib.measure.funnel import WINDOW, FunnelResult
-from opslib.measure.funnel_chain import choose_plan
-from opslib.measure.funnel_outcomes import pick_entries, settle, to_moment
-from opslib.measure.funnel_steps import Exclusion, Order, Step, check_names, make_funnel, pick_rows
+from opslib.measure.funnel_outcomes import to_moment
+from opslib.measure.funnel_plans import read_attempts
+from opslib.measure.funnel_steps import Exclusion, Order, Step, check_names, make_funnel
 from opslib.measure.funnel_times import choose_resolution, count_durations, estimate_curve
 
 
@@ -149,10 +149,9 @@ def measure_conversion_curve(
         hold=hold,
         reentry="first",
     )
-    rows = pick_rows(events, funnel).cache()
-    check_names(events, rows, funnel)
-    entries = pick_entries(rows, funnel, mature=None)
-    outcomes = settle(rows, entries, funnel, ["user_id"], choose_plan(events)).outcomes
+    attempts = read_attempts(events, funnel, "users")
+    check_names(events, attempts.count_masks(), funnel)
+    outcomes = attempts.settle(None).outcomes
     resolution = choose_resolution(window)
     counts = count_durations(outcomes, funnel, resolution)
     risk, rate, low, high = estimate_curve(counts["converted"], counts["censored"])
@@ -213,10 +212,9 @@ def list_dropped_users(
     )
     if not 2 <= step <= len(funnel.steps):
         raise InputError(f"Nobody can drop at step {step}: choose one from 2 to {len(funnel.steps)}.")
-    rows = pick_rows(events, funnel).cache()
-    check_names(events, rows, funnel)
-    entries = pick_entries(rows, funnel, mature=True)
-    outcomes = settle(rows, entries, funnel, ["user_id"], choose_plan(events)).outcomes
+    attempts = read_attempts(events, funnel, "users")
+    check_names(events, attempts.count_masks(), funnel)
+    outcomes = attempts.settle(True).outcomes
     dropped = outcomes.filter(outcomes.level == step - 1)
     return dropped.select(
         "user_id", entered_at=to_moment(dropped.s1, funnel), reached_at=to_moment(dropped.reached, funnel)

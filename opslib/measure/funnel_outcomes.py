@@ -13,7 +13,6 @@ import pandas as pd
 from opslib.measure.activity import NOT_GIVEN, OTHER
 from opslib.measure.cohort_counts import Clock
 from opslib.measure.funnel_chain import (
-    Plan,
     gather_attempts,
     keep_separate,
     keep_unspoiled,
@@ -28,16 +27,31 @@ Attribution = Literal["first", "last"] | int
 
 
 @dataclass(frozen=True)
+class TrendTables:
+    """Where entries lie: tables of the funnel's keys and key (of the entry).
+
+    Attributes:
+        entered: all entries, open windows too.
+        settled: entries of the attempts that count.
+        converted: entries of those that got to the last step.
+    """
+
+    entered: ir.Table
+    settled: ir.Table
+    converted: ir.Table
+
+
+@dataclass(frozen=True)
 class Traced:
     """Attempts of one set of entries, and what became of each unit.
 
     Attributes:
-        levels: for each step the attempts that get to it (see `trace_attempts`), without spoiled ones.
+        trend: what `count_trend` needs, where it was asked for.
         outcomes: one row a unit: its columns, the funnel's keys, start, s1 ..., level, reached.
         excluded_count: units of which every attempt was spoiled.
     """
 
-    levels: list[ir.Table]
+    trend: TrendTables | None
     outcomes: ir.Table
     excluded_count: int
 
@@ -57,27 +71,29 @@ def pick_entries(rows: ir.Table, funnel: Funnel, *, mature: bool | None) -> ir.T
     return entries.filter(entries.key >= funnel.mature_key) if mature is False else entries
 
 
-def settle(
-    rows: ir.Table, entries: ir.Table, funnel: Funnel, unit: list[str], plan: Plan, *, every: bool = False
-) -> Traced:
+def settle(rows: ir.Table, entries: ir.Table, funnel: Funnel, unit: list[str], *, every: bool = False) -> Traced:
     """Follow attempts and choose, for each unit, the one that counts: the deepest, then the first to get there.
 
-    With `every` the levels hold every attempt; otherwise some that cannot be a unit's best may be left out.
+    With `every` every attempt is followed, for the trend; otherwise some that cannot be a unit's best may be left out.
     """
     whole = bool(funnel.exclusions) or funnel.reentry == "after" or "start" in unit
-    levels = trace_attempts(rows, entries, funnel, plan, best_only=not (every or whole))
-    if not whole:
-        return Traced(levels, _pick_best(levels, funnel, unit).cache(), 0)
-    attempts = gather_attempts(levels, funnel).cache()
-    excluded = 0
-    if funnel.exclusions:
-        began = _count_units(attempts, unit)
-        attempts = keep_unspoiled(attempts, rows, funnel, plan)
-        excluded = began - _count_units(attempts, unit)
-    if funnel.reentry == "after":
-        attempts = keep_separate(attempts, funnel, plan).cache()
-    levels = _cut(attempts, funnel)
-    return Traced(levels, attempts if "start" in unit else _pick_best(levels, funnel, unit).cache(), excluded)
+    levels = trace_attempts(rows, entries, funnel, best_only=not (every or whole))
+    attempts, excluded = None, 0
+    if whole:
+        attempts = gather_attempts(levels, funnel).cache()
+        if funnel.exclusions:
+            began = _count_units(attempts, unit)
+            attempts = keep_unspoiled(attempts, rows, funnel)
+            excluded = began - _count_units(attempts, unit)
+        if funnel.reentry == "after":
+            attempts = keep_separate(attempts, funnel).cache()
+        levels = _cut(attempts, funnel)
+    trend = None
+    if every:
+        ends = (level.select(*funnel.keys, key="start") for level in (levels[0], levels[-1]))
+        trend = TrendTables(pick_entries(rows, funnel, mature=None), *ends)
+    single = attempts is not None and "start" in unit
+    return Traced(trend, attempts if single else _pick_best(levels, funnel, unit).cache(), excluded)
 
 
 def _count_units(attempts: ir.Table, unit: list[str]) -> int:
@@ -184,19 +200,19 @@ def to_moment(key: Any, funnel: Funnel) -> Any:
     return (key // (funnel.scale * 1_000_000)).as_timestamp("s")
 
 
-def count_trend(traced: Traced, everybody: ir.Table, funnel: Funnel, unit: list[str], clock: Clock) -> pd.DataFrame:
+def count_trend(tables: TrendTables, funnel: Funnel, unit: list[str], clock: Clock) -> pd.DataFrame:
     """Units by interval of entry: cohort, entered (open windows too), settled and converted (mature entries only)."""
     place = [k for k in unit if k != "start"]
     attempts = "start" in unit
 
-    def count(table: ir.Table, key: str, name: str) -> pd.DataFrame:
-        placed = table.mutate(cohort=clock.place_moment(to_moment(table[key], funnel)))
-        columns = [*place, "cohort", *([key] if attempts else [])]
+    def count(table: ir.Table, name: str) -> pd.DataFrame:
+        placed = table.mutate(cohort=clock.place_moment(to_moment(table["key"], funnel)))
+        columns = [*place, "cohort", *(["key"] if attempts else [])]
         return (
             placed.select(*columns).distinct().group_by("cohort").aggregate(**{name: lambda t: t.count()}).to_pandas()
         )
 
-    frame = count(everybody, "key", "entered")
-    for level, name in ((traced.levels[0], "settled"), (traced.levels[-1], "converted")):
-        frame = frame.merge(count(level, "start", name), on="cohort", how="left")
+    frame = count(tables.entered, "entered")
+    for table, name in ((tables.settled, "settled"), (tables.converted, "converted")):
+        frame = frame.merge(count(table, name), on="cohort", how="left")
     return frame.fillna(0).astype("int64").sort_values("cohort", ignore_index=True)

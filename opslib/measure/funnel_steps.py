@@ -34,6 +34,7 @@ class Step:
         where: column -> value (or values) that the event must have, or a function from the events to a condition.
         at_least, at_most: limits of the time since the step before, both inclusive.
         name: what to call it; by default the event's name.
+        known: the event is known to exist, so that having none here is no misspelling.
     """
 
     event: str | None
@@ -41,6 +42,7 @@ class Step:
     at_least: dt.timedelta | None = None
     at_most: dt.timedelta | None = None
     name: str = ""
+    known: bool = False
 
     @property
     def label(self) -> str:
@@ -56,12 +58,14 @@ class Exclusion:
         event, where: which events, as in `Step`.
         after, before: numbers of the two steps, from 1; by default the first and the last. An attempt that never gets
             to `before` is spoiled until its window ends. An event at the very moment of either step spoils nothing.
+        known: as in `Step`.
     """
 
     event: str | None
     where: Where | None = None
     after: int = 1
     before: int | None = None
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,11 @@ class Funnel:
         return self.calendar.day_start(self.as_of + DAY)
 
     @property
+    def near_until(self) -> dt.datetime:
+        """The moment (naive UTC) from which on no event can matter."""
+        return min(self.calendar.day_start(self.period.end) + self.window + MICROSECOND, self.known_until)
+
+    @property
     def mature_key(self) -> int:
         """Entries before this key have had their whole window."""
         return self.to_key(self.known_until) - self.length(self.window)
@@ -159,29 +168,32 @@ def make_steps(steps: Sequence[str | Step], exclusions: Sequence[str | Exclusion
     return made, out
 
 
+def pick_near(events: ir.Table, funnel: Funnel) -> ir.Table:
+    """The events in reach of the period that have all of the funnel's keys."""
+    start = funnel.calendar.day_start(funnel.period.start)
+    near = events.filter(events.ts >= ibis.timestamp(start), events.ts < ibis.timestamp(funnel.near_until))
+    return near.filter(*(near[k].notnull() for k in funnel.keys))
+
+
 def pick_rows(events: ir.Table, funnel: Funnel) -> ir.Table:
     """The events that matter: the funnel's keys, key (time and place in its moment), mask, and the carried values.
 
     The mask has a bit for each step that the event can fill, lowest first, then one for each exclusion.
     """
     wanted: list[Step | Exclusion] = [*funnel.steps, *funnel.exclusions]
-    calendar, window = funnel.calendar, funnel.window
-    until = min(calendar.day_start(funnel.period.end) + window + MICROSECOND, funnel.known_until)
-    near = events.filter(
-        events.ts >= ibis.timestamp(calendar.day_start(funnel.period.start)), events.ts < ibis.timestamp(until)
-    )
-    near = near.filter(*(near[k].notnull() for k in funnel.keys))
+    near = pick_near(events, funnel)
     if funnel.order != "strict" and all(w.event is not None for w in wanted):
         near = near.filter(near.event.isin(sorted({w.event for w in wanted if w.event is not None})))
     moment = near.ts.delta(ibis.timestamp(_UNIX), unit="microsecond").cast("int64")
     columns = {name: near[name] for name in (*funnel.keys, *funnel.values)}
-    rows = near.select(**columns, key=moment, mask=_make_mask(near, wanted))
+    rows = near.select(**columns, key=moment, mask=make_mask(near, wanted))
     if funnel.order != "strict" and any(w.where is not None or w.event is None for w in wanted):
         rows = rows.filter(rows["mask"] > 0)
     return _number_ties(rows, funnel) if funnel.scale > 1 else rows
 
 
-def _make_mask(events: ir.Table, wanted: Sequence[Step | Exclusion]) -> Any:
+def make_mask(events: ir.Table, wanted: Sequence[Step | Exclusion]) -> Any:
+    """Which steps an event can fill, and which exclusions it is, as bits."""
     names = [w.event for w in wanted]
     if all(w.where is None and w.event is not None for w in wanted):
         bits: dict[str | None, int] = {}
@@ -191,11 +203,11 @@ def _make_mask(events: ir.Table, wanted: Sequence[Step | Exclusion]) -> Any:
         return ibis.cases(*((events.event == name, bit) for name, bit in bits.items()), else_=0).cast("int32")
     mask: Any = ibis.literal(0, "int64")
     for i, one in enumerate(wanted):
-        mask = mask + ibis.cases((_matches(events, one), 1 << i), else_=0).cast("int64")
+        mask = mask + ibis.cases((match_step(events, one), 1 << i), else_=0).cast("int64")
     return mask
 
 
-def _matches(events: ir.Table, one: Step | Exclusion) -> Any:
+def match_step(events: ir.Table, one: Step | Exclusion) -> Any:
     parts = [] if one.event is None else [events.event == one.event]
     if callable(one.where):
         parts.append(one.where(events))
@@ -225,8 +237,13 @@ def _number_ties(rows: ir.Table, funnel: Funnel) -> ir.Table:
     return rows.mutate(key=key.cast("int64")).drop("_last", "_low", "_own", "_place")
 
 
-def check_names(events: ir.Table, rows: ir.Table, funnel: Funnel) -> tuple[list[int], set[int]]:
+def check_names(events: ir.Table, masks: Sequence[tuple[int, int]], funnel: Funnel) -> tuple[list[int], set[int]]:
     """Count each step's events, and refuse names that the data have never had.
+
+    Args:
+        events: all events.
+        masks: the masks of the events that matter (see `pick_rows`) and how many have each.
+        funnel: the funnel.
 
     Returns:
         The number of events for each step in reach of the period, and the steps, from 0, without any.
@@ -236,10 +253,8 @@ def check_names(events: ir.Table, rows: ir.Table, funnel: Funnel) -> tuple[list[
             of a funnel in any order could both claim.
     """
     wanted: list[Step | Exclusion] = [*funnel.steps, *funnel.exclusions]
-    sizes = rows.group_by("mask").aggregate(rows_count=lambda t: t.count()).to_pandas()
-    masks = list(zip(sizes["mask"].astype(int), sizes["rows_count"].astype(int), strict=True))
     counts = [sum(n for mask, n in masks if mask >> i & 1) for i in range(len(wanted))]
-    unseen = {w.event for w, n in zip(wanted, counts, strict=True) if n == 0 and w.event is not None}
+    unseen = {w.event for w, n in zip(wanted, counts, strict=True) if n == 0 and w.event and not w.known}
     if unseen:
         known = events.select("event").distinct().to_pandas()["event"].dropna().astype(str).tolist()
         for name in sorted(unseen - set(known)):

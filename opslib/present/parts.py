@@ -1,23 +1,33 @@
-"""What the charts and tables of the growth model share: what is missing, numbers with intervals, axes, titles."""
+"""What charts and tables of investigations share: what is missing, numbers with intervals, axes, titles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import altair as alt
 import pandas as pd
 
-from opslib.decide.growth.model import GrowthModel
+from opslib.decide.scope import Scope
 from opslib.present import theme
 from opslib.present.display import ListView
-from opslib.present.words import MISSING, format_change, format_number
+from opslib.present.words import MISSING, format_number
 
 # Longer names, such as a channel's, are cut in a title; the axis and the table hold more of them.
 TITLE_NAME = 24
 MOST_ROWS = 20
 # From so many days on, ticks may lie where they like; with fewer, they would name a day twice.
 FEW_DAYS = 8
+
+
+class Investigation(Protocol):
+    """The result of an investigation: over which days, and which sections lack a table."""
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def missing(self) -> dict[str, str]: ...
 
 
 def make_day_axis(days: pd.Series) -> alt.Axis:
@@ -32,16 +42,16 @@ def make_legend(symbol: str = "square", **options: Any) -> alt.Legend:
     return alt.Legend(symbolType=symbol, symbolOpacity=1, **options)
 
 
-def say_missing(model: GrowthModel, section: str, reason: str) -> ListView:
+def say_missing(result: Investigation, section: str, reason: str) -> ListView:
     """One sentence in the place of a chart: the table that it needs or, where that is there, the reason."""
-    need = model.missing.get(section)
+    need = result.missing.get(section)
     because = f"it needs table {need}" if need else reason
     return ListView([f"{section}: nothing to show, because {because.rstrip('.')}."])
 
 
-def say_needed(model: GrowthModel, section: str, title: str = "") -> ListView:
+def say_needed(result: Investigation, section: str, title: str = "") -> ListView:
     """One sentence in the place of a table: what it needs; `title` names it where the section has several."""
-    need = model.missing.get(section)
+    need = result.missing.get(section)
     reason = f"it needs {need}" if need else "there is nothing to compare"
     return ListView([f"{title or section}: nothing to show, because {reason}."])
 
@@ -63,24 +73,23 @@ def format_shares(rates: Iterable[float], counts: Iterable[float]) -> list[str]:
     return [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in zip(rates, counts, strict=True)]
 
 
-def list_periods(model: GrowthModel) -> list[str]:
+def format_probability(value: float) -> str:
+    """A probability, as far as it means anything."""
+    return MISSING if pd.isna(value) else "below 0.1%" if value < 0.001 else f"{value:.1%}"
+
+
+def list_periods(result: Investigation) -> list[str]:
     """The days before, where there are any, and the days now: as they are called in legends."""
-    before, now = model.scope.before, model.scope.now
+    before, now = result.scope.before, result.scope.now
     return [*([before.label] if before else []), now.label]
 
 
-def color_periods(model: GrowthModel, *, symbol: str = "stroke") -> alt.Color:
+def color_periods(result: Investigation, *, symbol: str = "stroke") -> alt.Color:
     """Now in colour, before in grey."""
-    domain = list_periods(model)
+    domain = list_periods(result)
     colors = [theme.BEFORE_COLOR, theme.NOW_COLOR][-len(domain) :]
     scale = alt.Scale(domain=domain, range=colors)
     return alt.Color("period:N", scale=scale, legend=make_legend(symbol))
-
-
-def say_change(model: GrowthModel, name: str, *, against: str = "") -> str:
-    """How a headline metric changed, to follow its value in a title; empty where there is nothing before."""
-    change = model.changes().get(name)
-    return f", {format_change(change, against=against)}" if change is not None and change.difference is not None else ""
 
 
 def cut_name(name: str, most: int = TITLE_NAME) -> str:

@@ -100,6 +100,16 @@ def format_change(change: Change, *, against: str = "") -> str:
     return text if change.clear else f"{text}, within chance"
 
 
+def name_segment(segment: str) -> str:
+    """Write a segment of an explanation as people do.
+
+    >>> name_segment("channel=ads & app_version=5.3.0")
+    'channel ads and app version 5.3.0'
+    """
+    parts = (part.partition("=") for part in segment.split(" & "))
+    return " and ".join(f"{column.replace('_', ' ')} {value}" for column, _, value in parts)
+
+
 @singledispatch
 def describe(result: object) -> list[str]:
     """Say a result in three to five sentences, the answer first.

@@ -4,44 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from opslib.data.source import Data, open_data
+from opslib.data.source import open_data
 from opslib.decide.growth.model import LEVERS, GrowthModel, model_growth
-from opslib.decide.growth.scope import choose_scope
+from opslib.decide.scope import choose_scope
 from opslib.errors import InputError
 from opslib.measure.retention import measure_retention
 from opslib.present.answers import describe, list_limits, suggest_actions
 from opslib.present.display import ChartView, ListView, TableView
 from opslib.present.growth import charts, tables
 from tests.conftest import ROOT
+from tests.decide.conftest import Company
 
-Company = Callable[..., Data]
 HOSTILE = '<img src=x onerror="alert(1)">'
 
 
 @pytest.fixture(scope="module")
 def sample(sample_growth: GrowthModel) -> GrowthModel:
     return sample_growth
-
-
-@pytest.fixture
-def company(tmp_path: Path) -> Company:
-    """Make a company from rows: name of a table -> header and rows."""
-
-    def make(zone: str = "UTC", **rows: tuple[str, Iterable[str]]) -> Data:
-        lines = ["[company]", 'name = "Edge"', f'timezone = "{zone}"', "[tables]"]
-        for name, (header, body) in rows.items():
-            (tmp_path / f"{name}.csv").write_text("\n".join([header, *body]) + "\n", "utf-8")
-            lines.append(f'{name} = {{ source = "{name}.csv" }}')
-        (tmp_path / "playbook.toml").write_text("\n".join(lines))
-        return open_data(tmp_path / "playbook.toml")
-
-    return make
 
 
 def tell(model: GrowthModel) -> str:

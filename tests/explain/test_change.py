@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
 import json
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import ibis
 import numpy as np
@@ -355,28 +352,3 @@ def test_the_sample_companys_incidents_are_told_apart(sample: Data, dimensions: 
     change = {k: cells[f"{k}_during"]["rate"] - cells[f"{k}_before"]["rate"] for k in ("segment", "rest")}
     assert first["excess_low"] < change["segment"] - change["rest"] < first["excess_high"]
     assert 0.2 < first["share_of_change_rate"] < 0.45
-
-
-@pytest.mark.shared
-def test_real_incidents_of_live_video(shared: Path) -> None:
-    """RobustSpot's incidents: an orientation (Adtributor's share of exact first answers is .519); every third case."""
-    folder = shared / "real" / "robustspot"
-    text = (folder / "anomaly.yaml").read_text(encoding="utf-8")
-    hits = []
-    cases = re.findall(r"data: (.+)\n\s+timestamp: (\d+)\n\s+cause: (.+)", text)
-    there = [(file, *rest) for name, *rest in cases if (file := folder / f"{name.strip()}.csv").exists()]
-    assert len(there) >= 60
-    for file, minute, cause in there[::3]:
-        frame = pd.read_csv(file, dtype=str)
-        frame["good"] = frame["cnt"].astype(int) - frame["value"].astype(int)
-        frame["cnt"] = frame["cnt"].astype(int)
-        names = [c for c in frame.columns if c not in ("min", "value", "cnt", "good")]
-        parts = [frame[frame["min"].astype(int) < int(minute)], frame[frame["min"] == minute]]
-        result = explain_change(*parts, dimensions=names, numerator="good", denominator="cnt")
-        labelled = ast.literal_eval(cause)
-        wanted = [
-            " & ".join(f"{k}={c[k]}" for k in names if k in c)
-            for c in ([labelled] if isinstance(labelled, dict) else labelled)
-        ]
-        hits.append(result.candidates["segment"].iloc[0] in wanted)
-    assert np.mean(hits) >= 0.65

@@ -14,6 +14,7 @@ import pytest
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.data.source import open_data
 from opslib.errors import InputError
+from opslib.measure import funnel_plans
 from opslib.measure.funnel import measure_funnel
 from opslib.measure.funnel_follow import compare_funnels, list_dropped_users, measure_conversion_curve
 from opslib.measure.funnel_steps import Exclusion, Step
@@ -25,6 +26,14 @@ LATER = dt.date(2026, 3, 31)
 HOUR = dt.timedelta(hours=1)
 FIRST = dt.datetime(2026, 1, 1)
 Events = list[tuple[int, float, str]]
+
+
+@pytest.fixture(autouse=True, params=["packed", "windows"])
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test on both plans: as it is chosen for DuckDB, and all in the engine."""
+    if request.param == "windows":
+        monkeypatch.setattr(funnel_plans, "choose_plan", lambda *_: "windows")
+    return str(request.param)
 
 
 def to_events(rows: Events, **columns: list[Any]) -> ir.Table:

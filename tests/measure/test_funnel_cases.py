@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from opslib.data.periods import Period
+from opslib.measure import funnel_plans
 from opslib.measure.funnel import measure_funnel
 from opslib.measure.funnel_steps import Exclusion, Step
 
@@ -33,6 +34,14 @@ OURS_OF_CLICKHOUSE = {
     "ch11": 7,
     "ch22_strict_order_u2": 3,
 }
+
+
+@pytest.fixture(autouse=True, params=["packed", "windows"])
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every case on both plans."""
+    if request.param == "windows":
+        monkeypatch.setattr(funnel_plans, "choose_plan", lambda *_: "windows")
+    return str(request.param)
 
 
 def load(shared: Path, name: str) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.data.periods import Period
-from opslib.measure.funnel_chain import Plan, name_arrival
-from opslib.measure.funnel_outcomes import list_unit_columns, pick_entries, settle
-from opslib.measure.funnel_steps import Exclusion, Step, make_funnel, pick_rows
+from opslib.measure.funnel_chain import name_arrival
+from opslib.measure.funnel_plans import PackedAttempts, Plan, read_attempts
+from opslib.measure.funnel_steps import Exclusion, Step, make_funnel
 from tests.measure.test_funnel_brute import Ask, Row, choose, list_attempts
 
 DAY_ONE = dt.datetime(2026, 1, 1)
@@ -74,9 +74,9 @@ def run(table: ir.Table, ask: Ask, *, attempts: bool, plan: Plan) -> Any:
         hold="color" if ask.hold else "",
         reentry=ask.reentry,  # type: ignore[arg-type]
     )
-    rows = pick_rows(table, funnel).cache()
-    unit = list_unit_columns(funnel, "attempts" if attempts else "users", "")
-    outcomes = settle(rows, pick_entries(rows, funnel, mature=True), funnel, unit, plan).outcomes.to_pandas()
+    read = read_attempts(table, funnel, "attempts" if attempts else "users", plan=plan)
+    assert isinstance(read, PackedAttempts) == (plan == "packed")
+    outcomes = read.settle(True).outcomes.to_pandas()
     base = funnel.to_key(DAY_ONE)
     found = []
     for row in outcomes.to_dict("records"):
@@ -122,7 +122,7 @@ def asks(draw: st.DrawFn) -> Ask:
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 10**6), ask=asks(), attempts=st.booleans(), plan=st.sampled_from(["asof", "windows"]))
+@given(seed=st.integers(0, 10**6), ask=asks(), attempts=st.booleans(), plan=st.sampled_from(["packed", "windows"]))
 def test_every_user_is_as_brute_force_says(seed: int, ask: Ask, attempts: bool, plan: Plan) -> None:
     """Arrivals of every user (or attempt): 30 funnels of all kinds with 120 users each, by both plans."""
     streams = draw_streams(seed, "abcx")
@@ -144,7 +144,7 @@ def keep_moments_apart(streams: Streams) -> Streams:
 @given(seed=st.integers(0, 10**6), ask=asks())
 def test_both_plans_agree(seed: int, ask: Ask) -> None:
     table = to_table(draw_streams(seed, "abcx"))
-    assert run(table, ask, attempts=True, plan="asof") == run(table, ask, attempts=True, plan="windows")
+    assert run(table, ask, attempts=True, plan="packed") == run(table, ask, attempts=True, plan="windows")
 
 
 @pytest.mark.parametrize("order", ["ordered", "strict", "any"])

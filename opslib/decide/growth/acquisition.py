@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from opslib.decide.costs import find_channels, find_rewards, find_spend
-from opslib.decide.growth.scope import Scope
+from opslib.decide.scope import Scope
 from opslib.measure.acquisition import BudgetShiftResult, measure_budget_shift
 from opslib.measure.channels import ChannelsResult, measure_channels
 from opslib.measure.lifetime_value import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from opslib.decide.growth.scope import Scope
+from opslib.decide.scope import Scope
 from opslib.measure.activity import (
     ActivityResult,
     DaysActiveResult,

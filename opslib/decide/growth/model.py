@@ -10,8 +10,8 @@ from opslib.data.source import Data
 from opslib.decide.growth.acquisition import Acquisition, measure_acquisition_costs
 from opslib.decide.growth.audience import Audience, measure_audience
 from opslib.decide.growth.outlook import Outlook, measure_outlook
-from opslib.decide.growth.scope import Scope, choose_scope
 from opslib.decide.growth.staying import Staying, measure_staying
+from opslib.decide.scope import Scope, choose_scope
 from opslib.measure.estimate import Change
 from opslib.measure.grains import Grain
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from opslib.decide.growth.acquisition import Acquisition
-from opslib.decide.growth.scope import Scope
 from opslib.decide.growth.staying import Staying
+from opslib.decide.scope import Scope
 from opslib.measure.economics import Economics, measure_economics
 from opslib.measure.estimate import to_plain_record
 from opslib.measure.forecast import (

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
-from opslib.decide.growth.scope import Scope
+from opslib.decide.scope import Scope
 from opslib.explain.activation import ActivationResult, rank_behaviors
 from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change, mark_returned
 from opslib.explain.portrait import PortraitResult, describe_segment

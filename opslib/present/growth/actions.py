@@ -6,8 +6,8 @@ import pandas as pd
 
 from opslib.decide.growth.model import GrowthModel
 from opslib.measure.estimate import Change, compare_estimates
-from opslib.present.growth.words import LATER_MONTHS, name_lever, name_segment, rank_levers
-from opslib.present.words import format_number, suggest_actions
+from opslib.present.growth.words import LATER_MONTHS, name_lever, rank_levers
+from opslib.present.words import format_number, name_segment, suggest_actions
 
 # A channel that brings half of all users, or takes half of the money, is a risk by itself.
 LARGE_SHARE = 0.5

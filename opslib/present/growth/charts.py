@@ -21,7 +21,6 @@ from opslib.present.growth.outlook_charts import (
     plot_levers,
     plot_sensitivity,
 )
-from opslib.present.growth.parts import make_day_axis, make_tooltips, say_change, say_missing
 from opslib.present.growth.staying_charts import (
     plot_behaviors,
     plot_portrait,
@@ -29,7 +28,8 @@ from opslib.present.growth.staying_charts import (
     plot_retention_curves,
     plot_triangle,
 )
-from opslib.present.growth.words import STATE_NAMES
+from opslib.present.growth.words import STATE_NAMES, say_change
+from opslib.present.parts import make_day_axis, make_tooltips, say_missing
 
 __all__ = [
     "LEVER_LABELS",

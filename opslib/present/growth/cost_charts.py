@@ -10,7 +10,8 @@ from opslib.measure.lifetime_value import LifetimeValueResult
 from opslib.present import theme
 from opslib.present.charts import view_chart
 from opslib.present.display import ChartView, ListView
-from opslib.present.growth.parts import (
+from opslib.present.growth.words import VERDICT_NAMES
+from opslib.present.parts import (
     MOST_ROWS,
     cut_name,
     draw_points,
@@ -20,7 +21,6 @@ from opslib.present.growth.parts import (
     make_tooltips,
     say_missing,
 )
-from opslib.present.growth.words import VERDICT_NAMES
 from opslib.present.words import format_number
 
 COSTS = {

@@ -7,8 +7,8 @@ import pandas as pd
 from opslib.decide.growth.model import GrowthModel
 from opslib.measure.channels import ChannelsResult
 from opslib.present.display import ListView, TableView
-from opslib.present.growth.parts import format_range, format_shares, say_needed
 from opslib.present.growth.words import VERDICT_NAMES
+from opslib.present.parts import format_range, format_shares, say_needed
 from opslib.present.tables import make_table
 from opslib.present.words import MISSING, format_estimate, format_number
 

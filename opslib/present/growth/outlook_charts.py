@@ -9,8 +9,8 @@ from opslib.decide.growth.model import GrowthModel
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView
-from opslib.present.growth.parts import draw_points, draw_zero, make_day_axis, make_legend, make_tooltips, say_missing
 from opslib.present.growth.words import LEVER_NAMES, format_lever
+from opslib.present.parts import draw_points, draw_zero, make_day_axis, make_legend, make_tooltips, say_missing
 
 PAST_DAYS = 56
 # Of the users in a state on one day, the share in another on the next (see `opslib.measure.states`).

@@ -9,7 +9,8 @@ from opslib.decide.growth.model import GrowthModel
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView
-from opslib.present.growth.parts import (
+from opslib.present.growth.words import say_change
+from opslib.present.parts import (
     color_periods,
     draw_points,
     draw_zero,
@@ -17,7 +18,6 @@ from opslib.present.growth.parts import (
     list_periods,
     make_legend,
     make_tooltips,
-    say_change,
     say_missing,
 )
 from opslib.present.words import format_number

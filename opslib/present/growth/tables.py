@@ -19,10 +19,10 @@ from opslib.present.growth.cost_tables import (
     show_referral,
     show_value,
 )
-from opslib.present.growth.parts import format_range, format_shares, say_needed
-from opslib.present.growth.words import LEVER_NAMES, format_lever, name_segment
+from opslib.present.growth.words import LEVER_NAMES, format_lever
+from opslib.present.parts import format_probability, format_range, format_shares, say_needed
 from opslib.present.tables import format_accounting, label_accounting, make_table
-from opslib.present.words import MISSING, format_change, format_estimate, format_number, label_metric
+from opslib.present.words import MISSING, format_change, format_estimate, format_number, label_metric, name_segment
 
 __all__ = [
     "show_accounting",
@@ -142,7 +142,7 @@ def show_causes(model: GrowthModel) -> TableView | ListView:
     rows = frame[["excess_rate", "excess_low", "excess_high"]].itertuples(index=False)
     shown["excess"] = [format_range(*row, form="+.1f", scale=100) for row in rows]
     shown["share"] = [format_number(x, "rate") for x in frame["share_of_change_rate"]]
-    shown["noise"] = [_format_probability(x) for x in frame["q_value"]]
+    shown["noise"] = [format_probability(x) for x in frame["q_value"]]
     labels = {
         "segment": "Users", "before": "Before", "after": "Now", "others": "Everybody else, points",
         "excess": "Beyond the others, points [95%]", "share": "Share of the change", "noise": "False alarm rate",
@@ -167,7 +167,7 @@ def show_behaviors(model: GrowthModel) -> TableView | ListView:
     for kind in ("raw", "adjusted"):
         names = [f"{kind}_difference_{part}" for part in ("rate", "low", "high")]
         shown[kind] = [format_range(*row, form="+.1f", scale=100) for row in frame[names].itertuples(index=False)]
-    shown["noise"] = [_format_probability(x) for x in frame["q_value"]]
+    shown["noise"] = [format_probability(x) for x in frame["q_value"]]
     sizes = zip(frame["arm_users_count"], frame["experiment_days"], strict=True)
     shown["test"] = [MISSING if pd.isna(n) else f"2 x {n:,.0f}, {d:,.0f} days" for n, d in sizes]
     labels = {
@@ -273,10 +273,6 @@ def _format_effect(cell: Mapping[Any, Any], *, base: bool) -> str:
     if not base and value == low == high == 0:
         return "0"
     return format_range(value, low, high, form=",.0f" if base else "+,.0f")
-
-
-def _format_probability(value: float) -> str:
-    return MISSING if pd.isna(value) else "below 0.1%" if value < 0.001 else f"{value:.1%}"
 
 
 def _format_gain(value: Any) -> str:

@@ -12,6 +12,7 @@ from opslib.present.words import (
     format_estimate,
     format_number,
     list_limits,
+    name_segment,
 )
 
 LEVER_NAMES = {
@@ -63,13 +64,10 @@ def _describe_scope(model: GrowthModel) -> str:
     return text + (f", compared with {scope.before.start} to {scope.before.last_day}." if scope.before else ".")
 
 
-def name_segment(segment: str) -> str:
-    """Write a segment of an explanation as people do.
-
-    >>> name_segment("channel=ads & platform=ios")
-    'channel ads and platform ios'
-    """
-    return " and ".join(part.replace("=", " ", 1) for part in segment.split(" & "))
+def say_change(model: GrowthModel, name: str, *, against: str = "") -> str:
+    """How a headline metric changed, to follow its value in a title; empty where there is nothing before."""
+    change = model.changes().get(name)
+    return f", {format_change(change, against=against)}" if change is not None and change.difference is not None else ""
 
 
 def name_lever(model: GrowthModel, lever: str) -> str:

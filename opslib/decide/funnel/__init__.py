@@ -1,0 +1,1 @@
+"""Funnel diagnosis: which step moved, for whom, and did what was done about it work."""
