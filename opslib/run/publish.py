@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib import __version__
+from opslib.parameters import NOTEBOOKS
 from opslib.run.folder import REPORT_KIND
 from opslib.run.pictures import shrink_picture
 
@@ -97,6 +98,12 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
     """Make the first page: who, when, how good the data are, and each notebook's answer."""
     from opslib.run.render import render_template
 
+    defaults = {
+        chapter.name: {n: field.default for n, field in NOTEBOOKS[chapter.name].model_fields.items()}
+        if chapter.name in NOTEBOOKS
+        else {}
+        for chapter in chapters
+    }
     cards = [
         {
             "title": chapter.page.title,
@@ -108,7 +115,7 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
             "given": ", ".join(
                 f"{name.replace('_', ' ')} {value}"
                 for name, value in chapter.parameters.items()
-                if name != "playbook" and value not in ("", None)
+                if name != "playbook" and value != defaults[chapter.name].get(name, "")
             ),
         }
         for chapter in chapters

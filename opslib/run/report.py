@@ -318,7 +318,7 @@ def _finish_chapter(
         title=model.title,
         company=facts.company,
         parameters=[
-            (name, _show_value(name, value, facts), fields[name].description or "")
+            (name, _show_value(name, value, fields[name].default, facts), fields[name].description or "")
             for name, value in literals.items()
             if name in fields
         ],
@@ -333,11 +333,12 @@ def _finish_chapter(
     return Chapter(outcome, page, literals, findings, sentences, time.perf_counter() - started)
 
 
-def _show_value(name: str, value: Any, facts: Facts) -> str:
-    if value not in ("", None):
+def _show_value(name: str, value: Any, default: Any, facts: Facts) -> str:
+    if value != default:
         return str(value)
     # A reader of last year's page must see which quarter the default meant.
-    return f"{facts.period} (default)" if name == "quarter" and facts.period else "(default)"
+    shown = facts.period if name == "quarter" else value
+    return f"{shown} (default)" if shown else "(default)"
 
 
 def _write_rest(partial: Path, facts: Facts, chapters: Sequence[Chapter], exit_code: int, clock: _Clock) -> None:

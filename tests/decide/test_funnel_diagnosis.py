@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from opslib.data.guess import write_playbook
 from opslib.data.source import Data, open_data
-from opslib.decide.funnel.culprit import count_blocks
+from opslib.decide.funnel.culprit import find_new_value
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.decide.funnel.path import choose_path
+from opslib.decide.funnel.visits import Ending, count_blocks
 from opslib.decide.scope import Scope, choose_scope
 from opslib.errors import InputError
+from opslib.measure.estimate import estimate_rate
 from opslib.present.answers import describe, describe_scope, list_limits, suggest_actions
 from opslib.present.display import ChartView, ListView, TableView
 from opslib.present.funnel import charts, tables
@@ -85,6 +87,14 @@ def test_the_planted_checkout_bug_is_named_with_version_platform_and_step(sample
     assert culprit.lost is not None and culprit.lost[1] > 0
     # Users update within two weeks of the repair on 2026-06-01, and the answer says so.
     assert "all but over" in describe(sample)[3]
+
+
+@pytest.mark.parametrize(("days", "as_of", "state"), [(56, "", "gone"), (28, "2026-06-07", "open")])
+def test_the_bug_is_named_in_other_periods_too(days: int, as_of: str, state: str) -> None:
+    found = diagnose_funnel(open_data(ROOT / "playbook.toml"), days=days, as_of=as_of)
+    assert found.step == 4 and found.culprit is not None
+    assert found.culprit.segment == {"platform": "android", "app_version": "5.3.0"}
+    assert found.culprit.state == state
 
 
 def test_users_lost_are_the_gap_times_the_users(sample: FunnelDiagnosis) -> None:
@@ -299,6 +309,31 @@ def test_blocks_count_each_user_once_a_block_and_side(
 def small(tmp_path_factory: pytest.TempPathFactory) -> Scope:
     folder = tmp_path_factory.mktemp("small")
     return choose_scope(open_events(folder, [f"{n},{FIRST + dt.timedelta(days=n)},open" for n in range(100)]))
+
+
+def count_cells(*rows: tuple[str, str, int, int]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["platform", "version", "converted", "users_count"])
+
+
+def test_a_new_value_is_named_only_where_it_explains_most_of_the_loss() -> None:
+    before = count_cells(("android", "1", 160, 200), ("ios", "1", 160, 200))
+    broken = count_cells(("android", "1", 80, 100), ("android", "2", 40, 100), ("ios", "2", 80, 100))
+    assert find_new_value(before, broken, {"platform": "android"}, ["platform", "version"]) == {"version": "2"}
+    alike = count_cells(("android", "1", 60, 100), ("android", "2", 58, 100), ("ios", "2", 80, 100))
+    assert find_new_value(before, alike, {"platform": "android"}, ["platform", "version"]) == {}
+    few = count_cells(("android", "1", 80, 100), ("android", "2", 1, 9), ("ios", "2", 80, 100))
+    assert find_new_value(before, few, {"platform": "android"}, ["platform", "version"]) == {}
+    assert find_new_value(before.iloc[:0], broken, {"platform": "android"}, ["platform", "version"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("converted", "users", "gone", "expected", "state"),
+    [(20, 100, False, 0.6, "open"), (70, 100, False, 0.6, "over"), (40, 100, False, 0.45, "unknown"),
+     (0, 3, True, 0.6, "gone"), (3, 10, False, 0.6, "unknown"), (50, 100, False, float("nan"), "unknown")],
+)  # fmt: skip
+def test_whether_it_is_over(converted: int, users: int, gone: bool, expected: float, state: str) -> None:
+    recent = estimate_rate("recent_rate", converted, users)
+    assert Ending(recent, 7, gone, expected, worst_rate=0.2).state == state
 
 
 def test_an_experiment_without_a_control_asks_for_its_name(company: Company) -> None:

@@ -14,23 +14,25 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Period
 from opslib.decide.funnel.path import FunnelPath
+from opslib.decide.funnel.visits import (
+    THE_REST,
+    THE_SEGMENT,
+    WEEK_DAYS,
+    Ending,
+    compare_repair,
+    look_at_end,
+    make_trend,
+)
 from opslib.decide.scope import Scope
 from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change
-from opslib.explain.contrasts import NOT_GIVEN
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile, to_plain_record
-from opslib.measure.experiment_before_after import BeforeAfterResult, compare_before_after
+from opslib.measure.experiment_before_after import BeforeAfterResult
 from opslib.measure.funnel_arrivals import list_arrivals
 
-THE_SEGMENT, THE_REST = "segment", "rest"
-WEEK_DAYS = 7
 # Up to so many days a point a day; beyond, a point a week.
 DAILY_DAYS = 35
-# The last days that say whether it is still so: the first of these with enough users.
-RECENT_DAYS = (7, 14, 28)
-# With fewer users in the last week than this share of the segment's largest, the segment is gone.
-GONE_RATE = 0.2
-# Days before and after a repair that are compared: at least, at most.
-REPAIR_DAYS = (7, 28)
+# How often a value that is new is taken for the reason by chance.
+NEW_LEVEL = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Culprit:
         kind: what moved: "new" (a value that nobody had before), otherwise a cause's kind (see `explain_change`); empty
             without a segment.
         segment: column -> value: the users whom it concerns; empty where nobody stands out.
+        new: the part of it that nobody had before; empty otherwise.
         inside, outside: their rate now, and everybody else's; None without a segment.
         expected: the rate that the segment would have had by `yardstick`; None without.
         yardstick: "itself": as it was before, moved as everybody else did; "peers": that of users alike in all but the
@@ -53,9 +56,9 @@ class Culprit:
         trend: from_day, side (segment or rest), users_count, converted_count, converted_rate, converted_low,
             converted_high, by day of arrival at the step before; the period before is in it.
         trend_days: how many days a row of `trend` covers.
-        recent: the segment's rate in the last `recent_days` that are known; None without a segment.
-        repair: the rate of users like the segment's, of whatever version, from the day of a repair on against as many
-            days before; descriptive. None where no repair was named, or under seven days lie on either side.
+        ending: how the segment does in the last days that are known; None without a segment.
+        repair: the rate of `repaired` from the day of a repair on against as many days before; descriptive. None where
+            no repair was named, or under seven days lie on either side.
     """
 
     explanation: ChangeExplanation | None
@@ -63,6 +66,7 @@ class Culprit:
     columns: tuple[str, ...]
     kind: str
     segment: dict[str, str]
+    new: dict[str, str]
     inside: Estimate | None
     outside: Estimate | None
     expected: float | None
@@ -70,30 +74,18 @@ class Culprit:
     lost: tuple[float, float, float] | None
     trend: pd.DataFrame
     trend_days: int
-    recent: Estimate | None
-    recent_days: int
+    ending: Ending | None
     repair: BeforeAfterResult | None
 
     @property
-    def state(self) -> str:
-        """Is it over?
-
-        "open": the segment still does worse than expected. "over": not any more. "gone": hardly anybody is in it any
-        more. "unknown": too few users to say. Empty where nobody was lost.
-        """
-        if self.lost is None or self.lost[1] <= 0 or self.recent is None or self.expected is None:
-            return ""
-        if self.recent_days == WEEK_DAYS and not self.recent.known:
-            return "gone"
-        if self.recent.low is None or self.recent.high is None:
-            return "unknown"
-        return "open" if self.recent.high < self.expected else "over" if self.recent.low > self._halfway else "unknown"
+    def lasting(self) -> dict[str, str]:
+        """The segment without what is new, which a repair replaces."""
+        return {column: value for column, value in self.segment.items() if column not in self.new}
 
     @property
-    def _halfway(self) -> float:
-        """Between the rate that the segment had and the one expected: the last days must be clearly above it."""
-        assert self.inside is not None and self.inside.value is not None and self.expected is not None
-        return (self.inside.value + self.expected) / 2
+    def state(self) -> str:
+        """Is it over? See `Ending`; empty where nobody was lost."""
+        return self.ending.state if self.ending is not None and self.lost is not None and self.lost[1] > 0 else ""
 
     @property
     def name(self) -> str:
@@ -106,9 +98,12 @@ class Culprit:
         if not self.segment:
             return records
         context = {"segment": self.name, "expected_rate": self.expected, "yardstick": self.yardstick}
-        for estimate, side in ((self.inside, THE_SEGMENT), (self.outside, THE_REST), (self.recent, "recent")):
+        for estimate, side in ((self.inside, THE_SEGMENT), (self.outside, THE_REST)):
             if estimate is not None:
                 records.append(estimate.to_finding(side=side, **context))
+        if self.ending is not None:
+            ending = {"segment": self.name, "days": self.ending.days, "state": self.state}
+            records.append(self.ending.recent.to_finding(**ending))
         if self.lost is not None:
             values = dict(zip(("value", "low", "high"), self.lost, strict=True))
             records.append({"name": "lost_users_count", **context, **to_plain_record(values)})
@@ -147,6 +142,9 @@ def find_culprit(
         if refined is not None:
             concerned = refined.causes[refined.causes["kind"].isin(["rate", "both"])]
             segment |= read_segment(str(concerned["segment"].iloc[0])) if len(concerned) else {}
+        if not new:
+            new = find_new_value(before, now, segment, columns)
+            segment |= new
     ordered: tuple[str, ...] = ()
     if explanation is not None:
         splits = explanation.splits.assign(size=explanation.splits["rate_effect_rate"].abs())
@@ -162,16 +160,18 @@ def find_culprit(
     peers = {c: v for c, v in segment.items() if c not in new}
     repair = None if fixed_on is None else compare_repair(visits, peers, scope, last=last, fixed_on=fixed_on)
     if first is None:
-        return Culprit(explanation, refined, ordered, "", {}, None, None, None, "", None, trend, width, None, 0, repair)
+        nothing = (None, None, None, "", None)
+        return Culprit(explanation, refined, ordered, "", {}, {}, *nothing, trend, width, None, repair)
     sides = [_add_up(now, mark_segment(now, segment)), _add_up(now, ~mark_segment(now, segment))]
     expected, lost = _count_lost(before, now, segment, peers if new else None)
-    recent, recent_days = _look_at_end(visits, segment, scope, last, name)
+    ending = look_at_end(visits, segment, peers if new else None, scope, last)
     return Culprit(
         explanation,
         refined,
         tuple(segment),
         "new" if new else str(first["kind"]),
         segment,
+        new,
         estimate_rate(name, *sides[0]),
         estimate_rate(name, *sides[1]),
         expected,
@@ -179,8 +179,7 @@ def find_culprit(
         lost,
         trend,
         width,
-        recent,
-        recent_days,
+        ending,
         repair,
     )
 
@@ -238,6 +237,39 @@ def _explain(before: pd.DataFrame, after: pd.DataFrame, columns: list[str], name
     )
 
 
+def find_new_value(
+    before: pd.DataFrame, now: pd.DataFrame, segment: Mapping[str, str], columns: list[str]
+) -> dict[str, str]:
+    """A value that nobody in a segment had before and that explains most of what the segment lost or won.
+
+    Its users are held against the segment's others of the same days. Empty where there is none beyond chance
+    (1%, Bonferroni over the new values).
+    """
+    was, users = (counts[mark_segment(counts, segment)] for counts in (before, now))
+    (x0, n0), (x1, n1) = ((int(c["converted"].sum()), int(c["users_count"].sum())) for c in (was, users))
+    if not n0 or not n1:
+        return {}
+    change = x1 - n1 * x0 / n0
+    found, tested = [], 0
+    for column in (c for c in columns if c not in segment):
+        known = was.groupby(column)["users_count"].sum()
+        values = users.groupby(column)[["converted", "users_count"]].sum()
+        for value, row in values.iterrows():
+            x, n = int(row["converted"]), int(row["users_count"])
+            if known.get(value, 0) >= MINIMUM_DENOMINATOR or min(n, n1 - n) < MINIMUM_DENOMINATOR:
+                continue
+            tested += 1
+            rest = (x1 - x) / (n1 - n)
+            error = math.sqrt(max(x1 / n1 * (1 - x1 / n1), 1e-9) * (1 / n + 1 / (n1 - n)))
+            found.append((x - n * rest, (x / n - rest) / error, column, str(value)))
+    limit = quantile(1 - NEW_LEVEL / max(tested, 1))
+    good = [f for f in found if abs(f[1]) > limit and f[0] * change > 0 and abs(f[0]) >= abs(change) / 2]
+    if not good:
+        return {}
+    _, _, column, value = max(good, key=lambda f: (abs(f[0]), f[2], f[3]))
+    return {column: value}
+
+
 def _add_up(counts: pd.DataFrame, mask: pd.Series) -> tuple[int, int]:
     return int(counts.loc[mask, "converted"].sum()), int(counts.loc[mask, "users_count"].sum())
 
@@ -260,82 +292,3 @@ def _count_lost(
     expected = rates[1] + (rates[2] - rates[3] if peers is None else 0.0)
     gap, size, reach = expected - rates[0], parts[0][1], quantile() * error
     return expected, (gap * size, (gap - reach) * size, (gap + reach) * size)
-
-
-def count_blocks(
-    visits: ir.Table, segment: Mapping[str, str], scope: Scope, *, anchor: dt.date, width: int
-) -> pd.DataFrame:
-    """Users who got to the step before, by blocks of days that begin at `anchor`: each user once a block and side.
-
-    Returns:
-        from_day, side, users_count, converted_count (in any attempt of the block).
-    """
-    inside: Any = ibis.literal(bool(segment))
-    for column, value in segment.items():
-        inside &= visits[column].cast("string").fill_null(NOT_GIVEN) == value
-    days = scope.data.calendar.local_day(visits.arrived_at).delta(ibis.date(anchor), unit="day")
-    # Far enough back that no block has a number below 0, which division would round towards it.
-    back = 10_000
-    block = ((days + back * width) // width).cast("int64")
-    users = visits.group_by("user_id", block=block, side=inside.ifelse(THE_SEGMENT, THE_REST)).aggregate(
-        converted=visits.converted.cast("int64").max()
-    )
-    counted = users.group_by("block", "side").aggregate(
-        users_count=users.count(), converted_count=users.converted.sum()
-    )
-    found = scope.data.execute(counted.order_by("block", "side"))
-    found.insert(0, "from_day", [anchor + (int(b) - back) * width * DAY for b in found.pop("block")])
-    return found
-
-
-def make_trend(
-    visits: ir.Table, segment: Mapping[str, str], scope: Scope, *, last: dt.date, width: int
-) -> pd.DataFrame:
-    """The rate of the segment and of the rest, in whole blocks of days up to the last that is known."""
-    first = (scope.before or scope.now).start
-    frame = count_blocks(visits, segment, scope, anchor=last + DAY, width=width)
-    frame = frame[(frame["from_day"] >= first) & (frame["from_day"] <= last)].reset_index(drop=True)
-    counts = zip(frame["converted_count"], frame["users_count"], strict=True)
-    rates = [estimate_rate("converted_rate", int(x), int(n)) for x, n in counts]
-    for name, part in (("rate", "value"), ("low", "low"), ("high", "high")):
-        frame[f"converted_{name}"] = [math.nan if (v := getattr(e, part)) is None else v for e in rates]
-    return frame
-
-
-def _look_at_end(
-    visits: ir.Table, segment: Mapping[str, str], scope: Scope, last: dt.date, name: str
-) -> tuple[Estimate, int]:
-    """The segment's rate in the last days, and how many: as few as hold enough users, or a week where it is gone."""
-    ends = []
-    for days in RECENT_DAYS:
-        blocks = count_blocks(visits, segment, scope, anchor=last - (days - 1) * DAY, width=days)
-        recent = _estimate_block(blocks, last - (days - 1) * DAY, THE_SEGMENT, name)
-        ends.append((recent, days))
-        inside = blocks[blocks["side"] == THE_SEGMENT]["users_count"]
-        if recent.known or (days == WEEK_DAYS and recent.denominator < GONE_RATE * float(inside.max())):
-            return recent, days
-    return ends[-1]
-
-
-def _estimate_block(blocks: pd.DataFrame, start: dt.date, side: str, name: str) -> Estimate:
-    rows = blocks[(blocks["from_day"] == start) & (blocks["side"] == side)]
-    return estimate_rate(name, int(rows["converted_count"].sum()), int(rows["users_count"].sum()))
-
-
-def compare_repair(
-    visits: ir.Table, segment: Mapping[str, str], scope: Scope, *, last: dt.date, fixed_on: dt.date
-) -> BeforeAfterResult | None:
-    """The segment's rate from a repair on, up to the last day that is known, against as many days right before.
-
-    Returns None where fewer than seven days lie on either side.
-    """
-    first = (scope.before or scope.now).start
-    least, most = REPAIR_DAYS
-    width = min(most, (last - fixed_on).days + 1, (fixed_on - first).days)
-    if width < least:
-        return None
-    blocks = count_blocks(visits, segment, scope, anchor=fixed_on, width=width)
-    side = THE_SEGMENT if segment else THE_REST
-    numbers = range(-((fixed_on - first).days // width), 1)
-    rates = [_estimate_block(blocks, fixed_on + n * width * DAY, side, "repaired_rate") for n in numbers]
-    return compare_before_after(rates[-2], rates[-1], earlier=rates[:-2])

@@ -148,10 +148,10 @@ def plan_repair(now: FunnelResult, culprit: Culprit | None, step: int, scope: Sc
     base, users_per_day = rate.value, rate.denominator / max(scope.now.days, 1)
     relative: tuple[float, ...] = ORDINARY_GAINS
     if culprit is not None and culprit.state == "open":
-        assert culprit.inside is not None and culprit.expected is not None and culprit.recent is not None
-        inside, recent = culprit.inside.value, culprit.recent
+        assert culprit.inside is not None and culprit.expected is not None and culprit.ending is not None
+        inside, recent = culprit.inside.value, culprit.ending.recent
         assert inside is not None
-        base, users_per_day = inside, recent.denominator / culprit.recent_days
+        base, users_per_day = inside, recent.denominator / culprit.ending.days
         relative = tuple(share * (culprit.expected - inside) / inside for share in REPAIRED)
     if base is None or not 0 < base < 1 or not users_per_day:
         return None

@@ -7,8 +7,8 @@ from itertools import pairwise
 import altair as alt
 import pandas as pd
 
-from opslib.decide.funnel.culprit import THE_SEGMENT
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis
+from opslib.decide.funnel.visits import THE_SEGMENT
 from opslib.measure.estimate import estimate_rate
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart

@@ -53,7 +53,7 @@ def show_splits(diagnosis: FunnelDiagnosis) -> TableView | ListView:
     frame = frame.assign(size=frame["mix_effect_rate"].abs()).sort_values("size", ascending=False).head(SHOWN_ROWS)
     shown = pd.DataFrame({"dimension": frame["dimension"].str.replace("_", " ")})
     for column in ("rate_effect_rate", "mix_effect_rate", "total_rate"):
-        shown[column] = [MISSING if pd.isna(x) else f"{100 * x:+.2f}" for x in frame[column]]
+        shown[column] = [MISSING if pd.isna(x) else f"{round(100 * x, 2) + 0.0:+.2f}" for x in frame[column]]
     labels = {
         "dimension": "By", "rate_effect_rate": "Rates within groups moved, points",
         "mix_effect_rate": "Sizes of groups moved, points", "total_rate": "Together",
@@ -76,7 +76,7 @@ def show_causes(diagnosis: FunnelDiagnosis) -> TableView | ListView:
     if culprit.refined is not None:
         # Who among the users of a new value: its users against all others of the same days.
         among = culprit.refined.causes.head(3)
-        new = next(iter(culprit.segment.items()))
+        new = next(iter(culprit.new.items()))
         among = among.assign(segment=[f"{new[0]}={new[1]} & {s}" for s in among["segment"]])
         parts.append(among.assign(kind="peers"))
     frame = pd.concat(parts, ignore_index=True)

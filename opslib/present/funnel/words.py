@@ -188,9 +188,9 @@ def _say_kind(diagnosis: FunnelDiagnosis) -> str:
     culprit = diagnosis.culprit
     if culprit is None or not culprit.segment:
         return ""
-    column = next(iter(culprit.segment))
+    new = name_segment(" & ".join(f"{column}={value}" for column, value in culprit.new.items())) if culprit.new else ""
     return {
-        "new": f" Nobody had {name_segment(f'{column}={culprit.segment[column]}')} before.",
+        "new": f" Nobody had {new} before.",
         "rate": " Their rate moved; it is not that there are more or fewer of them.",
         "mix": " Their rate did not move: there are more or fewer of them.",
         "both": " Both their rate and their number moved.",
@@ -200,17 +200,20 @@ def _say_kind(diagnosis: FunnelDiagnosis) -> str:
 
 def _say_now(diagnosis: FunnelDiagnosis) -> str:
     culprit = diagnosis.culprit
-    if culprit is None or not culprit.state or culprit.recent is None:
+    if culprit is None or not culprit.state or culprit.ending is None:
         return ""
-    recent, before = culprit.recent, diagnosis.step_names[0]
-    days = f"In the last {culprit.recent_days} days that are known"
+    recent, before = culprit.ending.recent, diagnosis.step_names[0]
+    days = f"In the last {culprit.ending.days} days that are known"
     if culprit.state == "gone":
         users = f"{recent.denominator:,.0f} of them" if recent.denominator else "none of them"
         return f"{days} only {users} got to {before}: it is all but over.".replace("only none", "none")
     if not recent.known:
         return f"{days} {recent.denominator:,.0f} of them got to {before}: too few to say whether it is over."
     states = {"open": "it is not over", "over": "it is over", "unknown": "whether it is over is not clear"}
-    return f"{days} {format_estimate(recent)} of {recent.denominator:,.0f} of them went on: {states[culprit.state]}."
+    usual = culprit.ending.expected_rate
+    against = "" if usual != usual else f", against {usual:.1%} that would be usual"
+    text = f"{days} {format_estimate(recent)} of {recent.denominator:,.0f} of them went on{against}"
+    return f"{text}: {states[culprit.state]}."
 
 
 def say_trial(diagnosis: FunnelDiagnosis) -> str:
@@ -299,10 +302,7 @@ def say_repair(diagnosis: FunnelDiagnosis) -> str:
             "it, and the step's rate is compared."
         )
     verdicts = {
-        "moved": "more than chance, and more than it usually moves"
-        if repair.usual_change is not None
-        else "more than chance",
-        "usual_swing": "no more than it usually moves by itself",
+        "moved": "more than chance",
         "within_chance": "within chance",
         "not_enough_data": "too few users to say",
     }
@@ -310,4 +310,7 @@ def say_repair(diagnosis: FunnelDiagnosis) -> str:
     text = f"{_say_share(change.before)} went on before and {_say_share(change.now)} after"
     if change.difference is not None:
         text += f", {format_change(change).removesuffix(', within chance')}"
-    return f"Before and after the repair: {text}; {verdicts[repair.verdict]}. A description, not a proof."
+    assert diagnosis.culprit is not None
+    parts = " & ".join(f"{column}={value}" for column, value in diagnosis.culprit.lasting.items())
+    who = f" ({name_segment(parts)})" if parts else ""
+    return f"Before and after the repair{who}: {text}; {verdicts[repair.verdict]}. A description, not a proof."
