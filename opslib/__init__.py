@@ -17,6 +17,7 @@ from opslib import _startup as _startup
 if TYPE_CHECKING:
     from opslib.data.playbook import load_playbook
     from opslib.data.source import open_data
+    from opslib.decide.churn.investigation import investigate_churn
     from opslib.decide.funnel.diagnosis import diagnose_funnel
     from opslib.decide.growth.model import model_growth
     from opslib.decide.questions import survey_data
@@ -39,6 +40,7 @@ _HOMES = {
     "check_parameters": "opslib.parameters",
     "describe": "opslib.present.answers",
     "diagnose_funnel": "opslib.decide.funnel.diagnosis",
+    "investigate_churn": "opslib.decide.churn.investigation",
     "list_dropped_users": "opslib.measure.funnel_follow",
     "load_playbook": "opslib.data.playbook",
     "measure_acquisition": "opslib.measure.acquisition",
@@ -60,6 +62,7 @@ __all__ = [
     "check_parameters",
     "describe",
     "diagnose_funnel",
+    "investigate_churn",
     "list_dropped_users",
     "load_playbook",
     "measure_acquisition",

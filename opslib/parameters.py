@@ -33,6 +33,8 @@ class NotebookParameters(BaseModel):
 
     notebook: ClassVar[str]
     title: ClassVar[str]
+    # Whether it takes events or orders; a report of data without them leaves the notebook out.
+    needs_activity: ClassVar[bool] = True
 
     playbook: str = Field("playbook.toml", description="the playbook file: your data, targets and time zone")
 
@@ -76,6 +78,7 @@ class StartHere(NotebookParameters):
 
     notebook: ClassVar[str] = "00_start_here"
     title: ClassVar[str] = "Start here"
+    needs_activity: ClassVar[bool] = False
 
 
 class GrowthModel(NotebookParameters):
@@ -165,6 +168,53 @@ class FunnelDiagnosis(NotebookParameters):
         choose_path(data, self.funnel, window_days=self.window_days)
 
 
+class ChurnInvestigation(NotebookParameters):
+    """Parameters of `30_churn_investigation`."""
+
+    notebook: ClassVar[str] = "30_churn_investigation"
+    title: ClassVar[str] = "Churn investigation"
+
+    definition: str = Field("", description="inactivity, orders or subscription; empty: what the data allow")
+    inactive_days: int = Field(0, description="silent days after which a user counts as gone; 0: chosen from the data")
+    return_rate: float = Field(0.25, description="then as many as make coming back less likely than this")
+    as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
+    segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
+    breakdown: str = Field("", description="column of users to compare; empty: the first there is")
+    signup_node_days: int = Field(7, description="day after the first to look at; 0: none")
+    payment_node_days: int = Field(30, description="day after a payment to look at; 0: none")
+    budget_amount: float = Field(0.0, description="what winning back may cost; 0: no limit")
+    experiment: str = Field("", description="campaign with a holdout to read out; empty: the last one")
+
+    @field_validator("definition")
+    @classmethod
+    def _check_definition(cls, value: str) -> str:
+        if value not in ("", "inactivity", "orders", "subscription"):
+            raise ValueError("choose one of inactivity, orders, subscription")
+        return value
+
+    @field_validator("inactive_days", "signup_node_days", "payment_node_days", "budget_amount")
+    @classmethod
+    def _check_length(cls, value: float) -> float:
+        if not 0 <= value < float("inf"):
+            raise ValueError("write a number that is not negative")
+        return value
+
+    @field_validator("return_rate")
+    @classmethod
+    def _check_rate(cls, value: float) -> float:
+        if not 0 < value < 1:
+            raise ValueError("a rate lies between 0 and 1: write 25% as 0.25")
+        return value
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a day, segment or definition that the data do not have."""
+        # Loads what reads data, which help texts and refusals need not wait for.
+        from opslib.decide.churn.leaving import choose_definition
+        from opslib.decide.scope import choose_scope
+
+        choose_definition(choose_scope(data, as_of=self.as_of, segment=self.segment), self.definition)
+
+
 class QuarterlyReview(NotebookParameters):
     """Parameters of `40_quarterly_review`."""
 
@@ -191,7 +241,7 @@ class QuarterlyReview(NotebookParameters):
 
 
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
-    model.notebook: model for model in (StartHere, GrowthModel, FunnelDiagnosis, QuarterlyReview)
+    model.notebook: model for model in (StartHere, GrowthModel, FunnelDiagnosis, ChurnInvestigation, QuarterlyReview)
 }
 
 

@@ -6,6 +6,7 @@ event properties or user attributes.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,12 +26,25 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """One table of the contract: what a row is, which column is unique, which columns there are."""
+    """One table of the contract: what a row is, which column is unique, which columns there are.
+
+    Attributes:
+        table: its name.
+        grain: what a row is.
+        columns: what it holds.
+        unique: the column that no two rows share.
+        either: groups of columns, of which a table, and each of its rows, must have one whole.
+        span: the columns between whose times a row lies; empty: the first column with a time.
+        repeats: whether two rows may be alike in every column.
+    """
 
     table: str
     grain: str
     columns: tuple[Column, ...]
     unique: str | None = None
+    either: tuple[tuple[str, ...], ...] = ()
+    span: tuple[str, ...] = ()
+    repeats: bool = True
 
     def column(self, name: str) -> Column | None:
         """Find a column by name, or None."""
@@ -45,6 +59,15 @@ class Contract:
     def time_column(self) -> str | None:
         """The column that says when a row happened."""
         return next((c.name for c in self.columns if c.kind in ("timestamp", "date")), None)
+
+    @property
+    def time_columns(self) -> tuple[str, ...]:
+        """The columns that say from when to when the table reaches."""
+        return self.span or ((self.time_column,) if self.time_column else ())
+
+    def find_groups(self, names: Container[str]) -> list[tuple[str, ...]]:
+        """The groups of `either` that are whole among these columns."""
+        return [group for group in self.either if all(name in names for name in group)]
 
 
 def _user(meaning: str = "who did it", name: str = "user_id") -> Column:
@@ -91,6 +114,20 @@ CONTRACTS: dict[str, Contract] = {
                 Column("cost", "number", "what the goods cost us"),
             ),
             unique="order_id",
+        ),
+        Contract(
+            "subscriptions",
+            "one subscription of one user",
+            (
+                _user("whose it is"),
+                _at("started_at", "when it started", required=False),
+                _at("ended_at", "when it ended; empty: it still runs", required=False),
+                Column("tenure_months", "number", "for how many months it has run, or ran until it ended"),
+                Column("ended", "flag", "it has ended"),
+            ),
+            either=(("started_at",), ("tenure_months", "ended")),
+            span=("started_at", "ended_at"),
+            repeats=False,
         ),
         Contract(
             "coupons",

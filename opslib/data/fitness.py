@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import ibis
 import pandas as pd
 
 from opslib.data.contract import CONTRACTS, Contract
 from opslib.data.mapping import MappedTable
-from opslib.data.periods import DAY, Calendar
-from opslib.data.playbook import Playbook, TableSource
+from opslib.data.playbook import Playbook, RowRule, TableSource
+from opslib.data.rules import bad_rows, future_limit, list_row_rules
 from opslib.errors import suggest_name
 
 Severity = Literal["unfit", "warning", "note"]
 Verdict = Literal["fit", "usable with warnings", "unfit"]
 
-EARLIEST = dt.datetime(1990, 1, 1)
 EXAMPLES = 3
 # Rules whose rows can be left out by naming them under `drop`.
-ROW_RULES = ("null_key", "duplicate_key", "unparsable", "future_time", "absurd_time")
+ROW_RULES = get_args(RowRule)
 
 KINDS = {"timestamp": "a time", "key": "an id", "flag": "true or false"}
 MEANINGS = {
@@ -31,12 +30,17 @@ MEANINGS = {
     "null_key": "have no value",
     "null_value": "have no value and count as nothing",
     "duplicate_key": "repeat a key that must be unique",
+    "duplicate_row": "repeat another row in every column",
     "unparsable": "hold something that cannot be read as {kind}",
     "mixed_zones": "carry a time zone while the others do not",
     "future_time": "lie in the future (after {limit})",
     "absurd_time": "lie before 1990",
     "unknown_category": "hold a value other than {allowed}",
     "negative_amount": "are negative",
+    "negative_time": "lie before started_at",
+    "negative_tenure": "are negative",
+    "unknown_end": "have ended, but nothing says when",
+    "contradiction": "say that it runs, while ended_at says that it ended",
     "unknown_user": "name a user who is not in table users",
     "key_types": "is a number here and a text elsewhere",
     "filtered": "are left out by [tables.{table}] keep",
@@ -141,7 +145,7 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
     """
     name = mapped.contract.table
     problems = _check_shape(mapped, source)
-    bad = _row_rules(mapped, source, playbook)
+    bad = list_row_rules(mapped, source, playbook)
     kept = mapped.kept
     left = _without(bad_rows(mapped, source, playbook), kept)
     aggregates: dict[str, Any] = {"rows": mapped.raw.count()}
@@ -158,14 +162,13 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
         distinct = _where(unique, left)
         aggregates["keys"] = distinct.nunique()
         aggregates["filled"] = distinct.count()
-    time = mapped.columns.get(mapped.contract.time_column or "")
-    if time is not None:
+    times = [c for c in mapped.contract.time_columns if c in mapped.columns]
+    for column in times:
         # A time in the year 2099 is counted as an error, and does not stretch the calendar.
-        name_of_time = mapped.contract.time_column
-        wrong = [bad[key][2] for rule in ("future_time", "absurd_time") if (key := f"{rule}|{name_of_time}") in bad]
-        moment = _where(time.cast("timestamp(6)"), _without(wrong, left))
-        aggregates |= {"first_at": moment.min(), "last_at": moment.max()}
-        aggregates["within_day"] = (moment.cast("date").cast("timestamp(6)") != moment).sum().fill_null(0)
+        wrong = [bad[key][2] for rule in ("future_time", "absurd_time") if (key := f"{rule}|{column}") in bad]
+        moment = _where(mapped.columns[column].cast("timestamp(6)"), _without(wrong, left))
+        aggregates |= {f"first_at|{column}": moment.min(), f"last_at|{column}": moment.max()}
+        aggregates[f"within_day|{column}"] = (moment.cast("date").cast("timestamp(6)") != moment).sum().fill_null(0)
     found = mapped.raw.aggregate(**aggregates).to_pandas().iloc[0]
 
     rows, count, remaining = (int(found[k]) for k in ("rows", "kept", "left"))
@@ -179,37 +182,21 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
         examples = tuple(str(f) for f in source.keep)
         text = MEANINGS["filtered"].format(table=name)
         problems.append(Problem(name, "", "filtered", rows - count, rows, "note", text, examples))
-    if check_key and int(found["filled"]) > int(found["keys"]):
-        number = int(found["filled"]) - int(found["keys"])
+    number = int(found["filled"]) - int(found["keys"]) if check_key else 0
+    if not mapped.contract.repeats:
+        kept_rows = mapped.raw if left is None else mapped.raw.filter(left)
+        number = remaining - int(kept_rows.select(**mapped.columns).distinct().count().to_pandas())
+    if number:
         problems.append(_duplicate_problem(mapped, source, left, number, count))
         remaining -= number if "duplicate_key" in source.drop else 0
     for key_name, (rule, column, condition) in bad.items():
         if number := int(found[key_name]):
             mixed = rule == "mixed_zones" and int(found[f"plain|{column}"]) > 0
             problems.append(_row_problem(mapped, source, playbook, rule, column, condition, number, count, mixed))
-    first, last = (_to_datetime(found.get(k)) for k in ("first_at", "last_at"))
-    profile = TableProfile(name, rows, remaining, first, last, int(found.get("within_day", 1)) == 0)
+    first, last = ([t for c in times if (t := _to_datetime(found[f"{k}|{c}"]))] for k in ("first_at", "last_at"))
+    whole = bool(times) and not any(int(found[f"within_day|{c}"]) for c in times)
+    profile = TableProfile(name, rows, remaining, min(first, default=None), max(last, default=None), whole)
     return profile, problems
-
-
-def bad_rows(mapped: MappedTable, source: TableSource, playbook: Playbook) -> list[Any]:
-    """Conditions, over the user's table, of the rows that the playbook says to drop."""
-    rules = _row_rules(mapped, source, playbook).values()
-    return [condition for rule, _, condition in rules if rule in source.drop]
-
-
-def future_limit(playbook: Playbook, kind: str = "timestamp") -> dt.datetime:
-    """The moment from which a time is an error: the end of `data_until`, or two days from now.
-
-    In UTC; for a date, which has no zone, the midnight after the day itself.
-    """
-    until = playbook.company.data_until
-    if until is None:
-        # The one use of the wall clock: to suspect wrong years. No result depends on it.
-        return dt.datetime.now(dt.UTC).replace(tzinfo=None) + 2 * DAY
-    if kind == "date":
-        return dt.datetime.combine(until + DAY, dt.time())
-    return Calendar(playbook.company.timezone).day_start(until + DAY)
 
 
 def check_key_types(tables: dict[str, MappedTable]) -> list[Problem]:
@@ -248,39 +235,17 @@ def _check_shape(mapped: MappedTable, source: TableSource) -> list[Problem]:
             f"The table has: {', '.join(mapped.raw.columns)}."
         )
         problems.append(Problem(contract.table, column, "missing_column", 0, 0, "unfit", text, remedy=remedy))
+    if contract.either and not contract.find_groups({*mapped.columns, *mapped.wrong_kind}):
+        place = ", or ".join(" with ".join(group) for group in contract.either)
+        text = f"columns are missing: {place}"
+        remedy = (
+            f'Under [tables.{contract.table}.columns] write {contract.either[0][0]} = "your column", and so on. '
+            f"The table has: {', '.join(mapped.raw.columns)}."
+        )
+        problems.append(Problem(contract.table, "", "missing_column", 0, 0, "unfit", text, remedy=remedy))
     for column, reason in mapped.wrong_kind.items():
         problems.append(Problem(contract.table, column, "wrong_type", 0, 0, "unfit", f"the column {reason}"))
     return problems
-
-
-def _row_rules(mapped: MappedTable, source: TableSource, playbook: Playbook) -> dict[str, tuple[str, str, Any]]:
-    """Every rule on single rows: unique name -> (rule, column, condition over the user's table)."""
-    rules: list[tuple[str, str, Any]] = []
-    for column in mapped.contract.columns:
-        value = mapped.columns.get(column.name)
-        if value is None:
-            continue
-        unparsable = mapped.unparsable.get(column.name)
-        if unparsable is not None:
-            rules.append(("unparsable", column.name, unparsable))
-        required = column.required or (column.name == "order_id" and source.rows == "lines")
-        if required and column.kind in ("key", "timestamp", "date", "number"):
-            rule = "null_value" if column.kind == "number" else "null_key"
-            empty = value.isnull()
-            rules.append((rule, column.name, empty if unparsable is None else empty & ~unparsable))
-        if column.kind in ("timestamp", "date"):
-            moment = value.cast("timestamp(6)")
-            if column.name != "expires_at":
-                rules.append(("future_time", column.name, moment >= future_limit(playbook, column.kind)))
-            rules.append(("absurd_time", column.name, moment < EARLIEST))
-        if column.allowed:
-            rules.append(("unknown_category", column.name, value.notnull() & value.notin(column.allowed)))
-        if column.name == "amount":
-            rules.append(("negative_amount", column.name, value < 0))
-        zoned = mapped.zoned_text.get(column.name)
-        if zoned is not None:
-            rules.append(("mixed_zones", column.name, zoned))
-    return {f"{rule}|{column}": (rule, column, condition) for rule, column, condition in rules}
 
 
 def _row_problem(
@@ -306,8 +271,12 @@ def _row_problem(
     severity: Severity = "unfit"
     remedy = ""
     origin = source.columns.get(column)
-    if rule in ("unknown_category", "negative_amount", "null_value"):
+    if rule in ("unknown_category", "negative_amount", "null_value", "unknown_end", "contradiction"):
         severity = "warning"
+    elif (rule, column) == ("future_time", "ended_at") and rule not in source.drop:
+        severity, text = "warning", f"{text}: these subscriptions count as running"
+        if playbook.company.data_until is None:
+            remedy = "Write data_until under [company]: the day on which the table was made."
     elif rule == "mixed_zones":
         if not mixed:
             own = "carry their own time zone: read as such"
@@ -338,15 +307,22 @@ def _duplicate_problem(mapped: MappedTable, source: TableSource, left: Any, numb
     contract = mapped.contract
     column = contract.unique or ""
     table = mapped.raw if left is None else mapped.raw.filter(left)
-    keys = table.select(key=mapped.columns[column]).filter(lambda t: t.key.notnull())
-    counts = keys.group_by("key").aggregate(times=lambda t: t.count()).filter(lambda t: t.times > 1)
+    if column:
+        keys = table.select(key=mapped.columns[column]).filter(lambda t: t.key.notnull())
+        counts = keys.group_by("key").aggregate(times=lambda t: t.count())
+    else:
+        rows_alike = table.select(**mapped.columns).group_by(list(mapped.columns))
+        counts = rows_alike.aggregate(times=lambda t: t.count())
+        counts = counts.select("times", key=counts.user_id if "user_id" in counts.columns else ibis.literal("a row"))
+    counts = counts.filter(counts.times > 1)
     worst = counts.order_by([counts.times.desc(), counts.key]).limit(EXAMPLES).to_pandas()
     examples = tuple(f"{row.key} ({row.times} times)" for row in worst.itertuples())
-    text = MEANINGS["duplicate_key"]
+    text = MEANINGS["duplicate_key" if column else "duplicate_row"]
     if "duplicate_key" in source.drop:
         text += f" and all but one are left out, as [tables.{contract.table}] drop says"
         return Problem(contract.table, column, "duplicate_key", number, rows, "warning", text, examples)
-    remedy = f'Mend the file, or keep one row a key: drop = ["duplicate_key"] under [tables.{contract.table}].'
+    one = "one row a key" if column else "one of them"
+    remedy = f'Mend the file, or keep {one}: drop = ["duplicate_key"] under [tables.{contract.table}].'
     if contract.table == "orders":
         remedy += ' If each row is a line of an order, write rows = "lines".'
     return Problem(contract.table, column, "duplicate_key", number, rows, "unfit", text, examples, remedy)
@@ -396,4 +372,5 @@ def describe_contract(contract: Contract) -> str:
     "spend (one day's spend on one channel): date, channel, amount"
     """
     required = ", ".join(c.name for c in contract.columns if c.required)
-    return f"{contract.table} ({contract.grain}): {required}"
+    either = ", or ".join(" with ".join(group) for group in contract.either)
+    return f"{contract.table} ({contract.grain}): {required}" + (f", and {either}" if either else "")

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,17 @@ import ibis
 import ibis.expr.types as ir
 
 from opslib.data.contract import CONTRACTS, Column
+from opslib.data.draft import Guess, TableGuess, quote, write_toml
 from opslib.data.files import FileFormat, detect_format, find_files, read_files
+from opslib.data.guess_subscriptions import (
+    ask_about_subscriptions,
+    guess_attributes,
+    guess_last_day,
+    looks_like_subscriptions,
+    reads_as_meant,
+)
 from opslib.data.mapping import parse_format, parse_iso
-from opslib.data.vocabulary import DATE_FORMATS, QUANTITY, SYNONYMS, UNIT_PRICE
+from opslib.data.vocabulary import DATE_FORMATS, QUANTITY, UNIT_PRICE, find_named, plain_name
 from opslib.errors import InputError
 
 ISO = "ISO"
@@ -27,28 +34,6 @@ SAMPLE_ROWS = 200
 SAMPLE_RATE = 0.8
 ANY = "any"
 UNIX_RANGES = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}
-HANDBOOK_TARGETS = {"d1_rate": 0.35, "d7_rate": 0.25, "stickiness_rate": 0.25}
-
-
-@dataclass(frozen=True)
-class Guess:
-    """One line of the playbook with the reason for it."""
-
-    key: str
-    value: str
-    reason: str
-
-
-@dataclass
-class TableGuess:
-    """What one file seems to be."""
-
-    table: str
-    source: str
-    rows: int
-    settings: list[Guess] = field(default_factory=list)
-    columns: list[Guess] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
 
 
 def write_playbook(
@@ -85,9 +70,10 @@ def write_playbook(
                 )
             guesses[guess.table] = guess
     name = files[0].stem if len(files) == 1 else files[0].parent.resolve().name
+    company = guess_last_day(guesses, files)
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.write_text(_to_toml(name or "My company", list(guesses.values())), encoding="utf-8")
+        partial.write_text(write_toml(name or "My company", company, list(guesses.values())), encoding="utf-8")
         partial.replace(out)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -136,7 +122,17 @@ def guess_table(*files: Path, folder: Path = Path(), source: Path | None = None)
                 f"'{file.name}' looks like table {table}, but no column reads like {column.name} ({column.meaning}). "
                 f"Its columns: {', '.join(raw.columns)}. Rename one to {column.name}, or write the playbook by hand."
             )
+    contract = CONTRACTS[table]
+    if contract.either and not contract.find_groups([g.key for g in guess.columns]):
+        groups = ", or ".join(" with ".join(group) for group in contract.either)
+        raise InputError(
+            f"'{file.name}' looks like table {table}, but no columns read like {groups}. "
+            f"Its columns: {', '.join(raw.columns)}. Rename them so, or write the playbook by hand."
+        )
     _ask(guess, raw)
+    if table == "subscriptions":
+        guess.columns += guess_attributes(raw, taken)
+        guess.questions += ask_about_subscriptions(guess, raw)
     return guess
 
 
@@ -147,18 +143,8 @@ def _relative(file: Path, folder: Path) -> str:
         return file.resolve().as_posix()
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_\-.#]+", "", name).lower()
-
-
-def _named(raw: ir.Table, target: str, taken: set[str]) -> str | None:
-    """The column whose name means `target`, the clearest name first."""
-    names = {_plain(c): c for c in raw.columns if c not in taken}
-    return next((names[s] for s in (_plain(target), *SYNONYMS.get(target, ())) if s in names), None)
-
-
 def _choose_table(file: Path, raw: ir.Table, form: FileFormat) -> str:
-    for word in (_plain(file.stem), _plain(file.parent.name)):
+    for word in (plain_name(file.stem), plain_name(file.parent.name)):
         for table in CONTRACTS:
             if word in (table, table.rstrip("s")):
                 return table
@@ -166,22 +152,24 @@ def _choose_table(file: Path, raw: ir.Table, form: FileFormat) -> str:
     for name, contract in CONTRACTS.items():
         required = [c.name for c in contract.columns if c.required]
         own = [c for c in required if c not in ("user_id", "ts", "amount", "event")]
-        if own and all(_named(raw, c, set()) for c in required) and _is_unique(raw, contract.unique):
+        if own and all(find_named(raw.columns, c) for c in required) and _is_unique(raw, contract.unique):
             scores[name] = len(required)
     if scores:
         return max(scores, key=lambda n: (scores[n], n))
-    plain = {_plain(c) for c in raw.columns}
+    if looks_like_subscriptions(file, raw):
+        return "subscriptions"
+    plain = {plain_name(c) for c in raw.columns}
     priced = bool(plain & set(QUANTITY)) and bool(plain & set(UNIT_PRICE))
-    has_amount = _named(raw, "amount", set()) or priced
+    has_amount = find_named(raw.columns, "amount") or priced
     decimals = [c for c in raw.columns if raw[c].type().is_floating()]
-    if _named(raw, "event", set()):
+    if find_named(raw.columns, "event"):
         return "events"
     return "orders" if has_amount or (not form.header and decimals) else "events"
 
 
 def _is_unique(raw: ir.Table, key: str | None) -> bool:
     """Tell whether the column that reads like a table's key has no repeats: a log of sign-ins is no table of users."""
-    name = _named(raw, key, set()) if key else None
+    name = find_named(raw.columns, key) if key else None
     if name is None:
         return True
     counts = raw.aggregate(filled=raw[name].count(), keys=raw[name].nunique()).to_pandas().iloc[0]
@@ -189,26 +177,26 @@ def _is_unique(raw: ir.Table, key: str | None) -> bool:
 
 
 def _guess_column(column: Column, table: str, raw: ir.Table, form: FileFormat, taken: set[str]) -> Guess | None:
-    name = _named(raw, column.name, taken)
+    name = find_named(raw.columns, column.name, taken)
     why = "the name says so"
     if name is None and not form.header and column.required:
         name, why = _by_value(column, raw, taken)
     if column.name == "amount" and table == "orders":
-        plain = {_plain(c): c for c in raw.columns}
+        plain = {plain_name(c): c for c in raw.columns}
         quantity = next((plain[q] for q in QUANTITY if q in plain), None)
         price = next((plain[p] for p in UNIT_PRICE if p in plain), None)
         if quantity and price and (name is None or name == price):
             taken |= {quantity, price}
-            value = f"{{ multiply = [{_quote(quantity)}, {_quote(price)}] }}"
+            value = f"{{ multiply = [{quote(quantity)}, {quote(price)}] }}"
             return Guess("amount", value, "quantity times unit price")
     if name is None and column.name == "event":
         return Guess("event", '{ value = "active" }', "the file names no event: every row counts as activity")
     if name is None and column.kind in ("timestamp", "date") and column.required:
         name, why = _by_value(column, raw, taken)
-    if name is None:
+    if name is None or (table == "subscriptions" and not reads_as_meant(raw, column, name)):
         return None
     taken.add(name)
-    quoted = _quote(name)
+    quoted = quote(name)
     if column.kind in ("timestamp", "date"):
         options, reason = _guess_time(raw, name)
         if options is None:
@@ -335,50 +323,3 @@ def _ask(guess: TableGuess, raw: ir.Table) -> None:
     guess.questions += [
         f"{guess.table}.{g.key} = {g.value}: {g.reason}." for g in guess.columns if "fits as well" in g.reason
     ]
-
-
-def _to_toml(name: str, guesses: list[TableGuess]) -> str:
-    lines = [
-        "# Written by `opslib init`. Every line says why it was guessed.",
-        "# Correct what is wrong, then run `opslib check`.",
-        "",
-        "[company]",
-        _line("name", _quote(name), "the name of the data"),
-        _line(
-            "timezone",
-            '"UTC"',
-            "please confirm: the zone that decides on which day something happened, like Asia/Shanghai",
-        ),
-        _line("currency", '"USD"', "please confirm: the currency of amounts"),
-        _line("week_start", '"monday"', "or sunday"),
-    ]
-    for guess in guesses:
-        lines += ["", f"[tables.{guess.table}]"]
-        lines.append(
-            _line(
-                "source",
-                _quote(guess.source),
-                f"{guess.rows:,} rows; each is {CONTRACTS[guess.table].grain}",
-            )
-        )
-        lines += [_line(g.key, g.value, g.reason) for g in guess.settings]
-        lines += ["", f"[tables.{guess.table}.columns]"]
-        lines += [_line(g.key, g.value, g.reason) for g in guess.columns]
-    lines += [
-        "",
-        "# What you want to reach; uncomment and set. These are the numbers of the operations handbook.",
-        "[targets]",
-    ]
-    lines += [f"# {metric} = {{ at_least = {value} }}" for metric, value in HANDBOOK_TARGETS.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _quote(text: str) -> str:
-    """A text as TOML writes it."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _line(key: str, value: str, reason: str) -> str:
-    # A file's names reach this comment: without line breaks they cannot leave it.
-    comment = re.sub(r"[\x00-\x1f\x7f]+", " ", reason)
-    return f"{key} = {value}  # {comment}"

@@ -74,7 +74,10 @@ def map_table(name: str, raw: ir.Table, source: TableSource) -> MappedTable:
         column = contract.column(target)
         raw_columns[target] = value
         if column is None:
-            columns[target] = value
+            try:
+                columns[target] = _FURTHER_READERS[origin.type](value, origin)
+            except _WrongKindError as error:
+                wrong[target] = str(error)
             continue
         try:
             columns[target] = _READERS[column.kind](value, origin)
@@ -209,7 +212,8 @@ def _read_text(value: Any, origin: ColumnSource) -> Any:
     return value.cast("string")
 
 
-def _read_number(value: Any, origin: ColumnSource) -> Any:
+def read_number(value: Any, origin: ColumnSource | None = None) -> Any:
+    """A column as numbers; nothing where a text is none."""
     kind = value.type()
     if kind.is_numeric() and not kind.is_floating():
         return value.cast("float64")
@@ -220,7 +224,8 @@ def _read_number(value: Any, origin: ColumnSource) -> Any:
     raise _WrongKindError(f"is of type {kind}, but must be a number")
 
 
-def _read_flag(value: Any, origin: ColumnSource) -> Any:
+def read_flag(value: Any, origin: ColumnSource | None = None) -> Any:
+    """A column as true or false; nothing where a text is neither."""
     kind = value.type()
     if kind.is_boolean():
         return value
@@ -319,8 +324,14 @@ def _from_unix(number: Any, unit: str) -> Any:
 _READERS: dict[Kind, Callable[[Any, ColumnSource], Any]] = {
     "key": _read_key,
     "text": _read_text,
-    "number": _read_number,
-    "flag": _read_flag,
+    "number": read_number,
+    "flag": read_flag,
     "timestamp": _read_timestamp,
     "date": _read_date,
+}
+_FURTHER_READERS: dict[str | None, Callable[[Any, ColumnSource], Any]] = {
+    None: lambda value, origin: value,
+    "text": _read_text,
+    "number": read_number,
+    "flag": read_flag,
 }

@@ -31,7 +31,9 @@ TARGET_METRICS: dict[str, Literal["at_least", "at_most"]] = {
     "cac_amount": "at_most",
 }
 
-RowRule = Literal["null_key", "duplicate_key", "unparsable", "future_time", "absurd_time"]
+RowRule = Literal[
+    "null_key", "duplicate_key", "unparsable", "future_time", "absurd_time", "negative_time", "negative_tenure"
+]
 
 
 def check_zone(name: str) -> str:
@@ -56,7 +58,7 @@ class Company(_Strict):
     currency: str = "USD"
     week_start: Literal[WEEKDAYS] = "monday"  # type: ignore[valid-type]
     data_until: dt.date | None = Field(
-        None, description="data later than this day are an error; empty: later than today"
+        None, description="the last day of the data; later times are an error. Empty: later than today"
     )
 
     @field_validator("timezone")
@@ -74,7 +76,9 @@ class ColumnSource(_Strict):
     format: str | None = Field(None, description="strptime format of a text date, for example %d-%m-%y")
     unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of a numeric time since 1970")
     timezone: str | None = Field(None, description="time zone of times written without one")
-    type: Literal["text", "number"] | None = None
+    type: Literal["text", "number", "flag"] | None = Field(
+        None, description="what an id is to be, or a further column, whatever the file says"
+    )
 
     @field_validator("format")
     @classmethod
@@ -223,6 +227,42 @@ class ExperimentSettings(_Strict):
     control: str = "control"
     shares: dict[str, float] | None = Field(None, description="variant to its planned share; empty: all alike")
     planned_users: int | None = Field(None, gt=0)
+    campaign: str = Field("", description="of a recall: which campaign's messages are its own")
+
+
+class OfferSettings(_Strict):
+    """What a segment is offered, and what that costs for each user who gets it."""
+
+    name: str = Field(min_length=1)
+    cost: float = Field(0, ge=0, allow_inf_nan=False)
+
+
+class WinBackSettings(_Strict):
+    """How lost customers are won back."""
+
+    offers: dict[str, OfferSettings] = Field({}, description="segment of customers to its offer")
+    message_costs: dict[str, float] = Field({}, description="channel to the cost of a message")
+    holdout_rate: float = Field(0.1, gt=0, lt=1, description="share left alone by lot, to measure what it brings")
+    seed: int = Field(1, description="of the lots; a new one for each campaign")
+    most_messages: int = Field(4, ge=1, description="who was sent so many in the last 14 days is left alone")
+
+
+class ReasonSettings(_Strict):
+    """A reason for leaving to look for: rows of a table in the days before somebody leaves."""
+
+    name: str = Field(pattern=r"^\w+$")
+    table: str
+    days: tuple[int, int] = Field((0, 14), description="from so many days before the last active one to before so many")
+    where: tuple[str, ...] = ()
+    at_least: int = Field(1, ge=0)
+    at_most: int | None = Field(None, ge=0)
+
+    @field_validator("table")
+    @classmethod
+    def _known_table(cls, value: str) -> str:
+        if value not in CONTRACTS:
+            raise ValueError(f"there is no table '{value}'.{suggest_name(value, CONTRACTS)}")
+        return value
 
 
 class Playbook(_Strict):
@@ -235,6 +275,8 @@ class Playbook(_Strict):
     targets: dict[str, Target] = {}
     funnels: dict[str, FunnelSettings] = {}
     experiments: dict[str, ExperimentSettings] = {}
+    win_back: WinBackSettings = WinBackSettings()
+    reasons: tuple[ReasonSettings, ...] = ()
     path: Path = Field(Path("playbook.toml"), exclude=True)
 
     @field_validator("tables")

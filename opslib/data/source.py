@@ -20,7 +20,6 @@ from opslib.data.fitness import (
     DataFitness,
     Problem,
     TableProfile,
-    bad_rows,
     check_key_types,
     check_table,
     describe_contract,
@@ -28,6 +27,8 @@ from opslib.data.fitness import (
 from opslib.data.mapping import MappedTable, map_table
 from opslib.data.periods import DAY, Calendar, Period, Quarter
 from opslib.data.playbook import Playbook, load_playbook
+from opslib.data.rules import bad_rows, future_limit
+from opslib.data.subscribers import NAME_A_DAY, NO_TIME, describe_subscribers
 from opslib.errors import InputError, suggest_name
 
 # A last day counts as full when something happened in its last hour.
@@ -70,6 +71,11 @@ class Data:
         """Tell whether all these tables are there."""
         return all(t in self.mapped for t in tables)
 
+    @property
+    def has_activity(self) -> bool:
+        """Tell whether it is known who was active when: by events, or by orders."""
+        return self.has("events") or self.has("orders")
+
     def table(self, name: str) -> ir.Table:
         """A table of the contract: contract columns plus the user's further ones, filtered as the playbook says.
 
@@ -99,6 +105,11 @@ class Data:
             # Rows without a key repeat nothing.
             table = table.mutate(_nth=first)
             table = table.filter((table._nth == 0) | table[mapped.contract.unique].isnull()).drop("_nth")
+        elif "duplicate_key" in source.drop and not mapped.contract.repeats:
+            table = table.distinct()
+        if name == "subscriptions" and "ended_at" in table.columns:
+            # An end to come, often the year 9999, is none yet.
+            table = table.mutate(ended_at=(table.ended_at >= future_limit(self.playbook)).ifelse(None, table.ended_at))
         return table
 
     @cached_property
@@ -117,13 +128,12 @@ class Data:
                 raise InputError(f"Table {name} cannot be read: {self._explain(name, error)}") from None
             problems += found
         problems += check_key_types(self.mapped)
-        if not self.has("events") and not self.has("orders"):
-            text = "neither events nor orders are given, so nobody is ever active"
-            problems.append(Problem("events", "", "missing_table", 0, 0, "unfit", text))
+        if not self.has_activity:
+            problems += self._check_inactivity(profiles)
         if not any(p.severity == "unfit" for p in problems):
             problems += self._check_activity(profiles)
         if not any(p.severity == "unfit" for p in problems) and self.has("users"):
-            for name in ("events", "orders"):
+            for name in ("events", "orders", "subscriptions"):
                 if self.has(name):
                     problems += self._check_users_known(profiles[name])
         rank = {"unfit": 0, "warning": 1, "note": 2}
@@ -137,6 +147,18 @@ class Data:
         files = find_files(source.source, self.playbook.folder)
         form = detect_format(files[0], delimiter=source.delimiter, header=source.header)
         return explain_failure(files, form, error)
+
+    def _check_inactivity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
+        """Without events and orders, subscriptions still tell who left, if it is known when they were looked up."""
+        text = "neither events nor orders are given, so "
+        if not self.has("subscriptions"):
+            text += "nobody is ever active"
+            return [Problem("events", "", "missing_table", 0, 0, "unfit", text)]
+        text += "these data tell who left after how long, but not who was active when, nor growth, retention or funnels"
+        problems = [Problem("subscriptions", "", "missing_table", 0, 0, "note", text)]
+        if profiles["subscriptions"].last_at is None and self.playbook.company.data_until is None:
+            problems.append(Problem("subscriptions", "", "missing_time", 0, 0, "unfit", NO_TIME, remedy=NAME_A_DAY))
+        return problems
 
     def _check_activity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
         """Events that [activity] names must occur, and leave somebody active."""
@@ -188,24 +210,51 @@ class Data:
 
     @property
     def activity_name(self) -> str:
-        """The table that says who was active when: events, or orders where there are no events."""
-        return self.playbook.activity.table or ("events" if self.has("events") else "orders")
+        """The table that says who was active when: events, or orders where there are no events; empty without both."""
+        known = next((name for name in ("events", "orders") if self.has(name)), "")
+        return self.playbook.activity.table or known
 
     @cached_property
     def calendar(self) -> Calendar:
         """The company's clock over the span of the data."""
+        company = self.playbook.company
         times = [t for p in self.fitness.profiles for t in (p.first_at, p.last_at) if t is not None]
+        if self._looked_up_on is not None:
+            times.append(Calendar(company.timezone).day_start(self._looked_up_on))
         if not times:
             raise InputError("No table has a row with a time that can be read.")
-        company = self.playbook.company
         return Calendar(company.timezone, self.playbook.week_start, min(times), max(times))
+
+    @property
+    def _looked_up_on(self) -> dt.date | None:
+        """The day of subscriptions that have no times of their own, which stand for all that is known."""
+        if self.has_activity or not self.has("subscriptions"):
+            return None
+        if any(p.table == "subscriptions" and p.last_at is not None for p in self.fitness.profiles):
+            return None
+        if self.playbook.company.data_until is None:
+            raise InputError(f"Table subscriptions: {NO_TIME}. {NAME_A_DAY}")
+        return self.playbook.company.data_until
 
     @cached_property
     def span(self) -> Period:
-        """From the first active day to the last full day."""
-        profile = next(p for p in self.fitness.profiles if p.table == self.activity_name)
+        """From the first active day to the last full day; of subscriptions alone, from the first start.
+
+        Where subscriptions have no times, the one day of the playbook's `data_until`.
+
+        Raises:
+            InputError: there are no times, or that day is not given.
+        """
+        if (day := self._looked_up_on) is not None:
+            return Period(day, day + DAY, "all data")
+        name = self.activity_name or "subscriptions"
+        profile = next((p for p in self.fitness.profiles if p.table == name), None)
+        if profile is None:
+            raise InputError(
+                "The playbook has no table events, orders or subscriptions: nothing says which days the data cover."
+            )
         if profile.first_at is None or profile.last_at is None:
-            raise InputError(f"Table {self.activity_name} has no rows with a time.")
+            raise InputError(f"Table {name} has no rows with a time.")
         last = self.calendar.wall_clock(profile.last_at)
         full = profile.whole_days or last.hour >= FULL_DAY_HOUR
         first_day = self.calendar.day_of(profile.first_at)
@@ -239,7 +288,16 @@ class Data:
 
     @cached_property
     def active_days(self) -> ir.Table:
-        """Who was active on which local day: user_id, day; one row a user and day, kept in the engine once computed."""
+        """Who was active on which local day: user_id, day; one row a user and day, kept in the engine once computed.
+
+        Raises:
+            InputError: there are neither events nor orders.
+        """
+        if not self.has_activity:
+            raise InputError(
+                "Nobody's activity is known: that takes a table events (user, time, event) or orders (user, time, "
+                "amount). Name one under [tables] in the playbook."
+            )
         table, activity = self.table(self.activity_name), self.playbook.activity
         if self.activity_name == "events":
             if activity.events:
@@ -254,6 +312,8 @@ class Data:
         """One row a user with the columns that segments may name; empty of columns where the data have none."""
         if self.has("users"):
             return self.table("users")
+        if not self.has_activity:
+            return self._keep(describe_subscribers(self.table("subscriptions")))
         table = self.table(self.activity_name)
         contract = CONTRACTS[self.activity_name]
         texts = [c for c in table.columns if c not in contract.names and table[c].type().is_string()]

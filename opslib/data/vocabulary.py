@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container, Iterable
+
 # Names that people give to the contract's columns, lower case without separators.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "user_id": (
@@ -30,6 +33,23 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "date": ("date", "day", "日期"),
     "inviter_id": ("inviterid", "referrerid", "inviter"),
     "invitee_id": ("inviteeid", "refereeid", "invitee"),
+    "started_at": (
+        "startedat", "startdate", "startat", "start", "subscribedat", "subscriptionstart", "subscriptionstartdate",
+        "subscriptiondate", "activatedat", "activationdate", "contractstart", "contractstartdate", "begindate",
+        "createdat", "signupat", "signupdate", "joinedat", "joindate",
+        "开始时间", "开通时间", "订阅时间",
+    ),
+    "ended_at": (
+        "endedat", "enddate", "endat", "end", "cancelledat", "canceledat", "cancellationdate", "cancelationdate",
+        "canceldate", "churnedat", "churndate", "terminatedat", "terminationdate", "subscriptionend",
+        "subscriptionenddate", "contractend", "contractenddate", "expiredat",
+        "结束时间", "退订时间", "取消时间", "到期时间",
+    ),
+    "tenure_months": ("tenuremonths", "tenureinmonths", "monthsoftenure", "tenuremonth", "monthsonbook",
+                      "monthssubscribed", "tenure", "在网月数", "在网时长"),
+    "ended": ("ended", "churn", "churn?", "churned", "ischurn", "ischurned", "haschurned", "churnlabel", "churnvalue",
+              "churnflag", "cancelled", "canceled", "iscancelled", "iscanceled", "exited", "attrition",
+              "流失", "是否流失"),
     "requests": ("requests", "hits"),
     "is_complaint": ("iscomplaint", "complaint"),
     "opened_at": ("openedat", "createdat"),
@@ -46,3 +66,17 @@ DATE_FORMATS = (
     "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p",
     "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z",
 )  # fmt: skip
+
+# What a table of subscriptions, rather than of sessions or rides, has in its name or its columns' names.
+SUBSCRIPTION_WORDS = ("subscri", "membership", "contract", "plan", "renew", "churn", "cancel", "mrr", "订阅", "会员")
+
+
+def plain_name(name: str) -> str:
+    """A name as it stands in the lists above."""
+    return re.sub(r"[\s_\-.#]+", "", name).lower()
+
+
+def find_named(columns: Iterable[str], target: str, taken: Container[str] = ()) -> str | None:
+    """The column whose name means `target`, the clearest name first."""
+    names = {plain_name(c): c for c in columns if c not in taken}
+    return next((names[s] for s in (plain_name(target), *SYNONYMS.get(target, ())) if s in names), None)

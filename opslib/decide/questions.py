@@ -37,7 +37,7 @@ class DataSurvey:
         fitness: the contract check.
         span: from the first active day to the last full day.
         zone: the time zone that decides on days.
-        activity: the table that says who was active.
+        activity: the table that says who was active; empty where none does.
         questions: every question, with what is missing to answer it.
     """
 
@@ -62,6 +62,7 @@ class DataSurvey:
 
 # "events or orders": whoever buys is active, where there are no events.
 ACTIVITY = "events or orders"
+CHURN = "30_churn_investigation"
 REVIEW = "40_quarterly_review"
 GROWTH = "10_growth_model"
 FUNNEL = "20_funnel_diagnosis"
@@ -86,6 +87,11 @@ QUESTIONS = (
         "Which users does the change sit in, since when, and is it over?", FUNNEL, "Who, and since when?", (ACTIVITY,)
     ),
     Question("Did the fix work?", FUNNEL, "Did the fix work?", (ACTIVITY, "exposures")),
+    Question("Is churn rising, and when do users leave?", CHURN, "Is churn rising?", (ACTIVITY,)),
+    Question("Why do users leave?", CHURN, "Why do they leave?", ("events",)),
+    Question("Does leaving follow an expired coupon?", CHURN, "Why do they leave?", (ACTIVITY, "coupons")),
+    Question("Which customers are worth it?", CHURN, "Who is worth it?", ("orders",)),
+    Question("Whom to win back, and did it work?", CHURN, "Whom to win back?", ("orders", "messages", "exposures")),
     Question("Are more people using the product than last quarter?", REVIEW, "Activity", (ACTIVITY,)),
     Question("Does growth come from new users, or do old ones stay and return?", REVIEW, "Growth", (ACTIVITY,)),
     Question("Do new users come back the next day, after a week, after a month?", REVIEW, "Retention", (ACTIVITY,)),
@@ -100,7 +106,7 @@ def survey_data(data: Data) -> DataSurvey:
     """Survey a company's data: fit or not, over which days, and which questions they can answer.
 
     Raises:
-        InputError: a table cannot be read, or nobody was ever active.
+        InputError: a table cannot be read, or nothing says which days the data cover.
     """
     zone = data.playbook.company.timezone
     return DataSurvey(data.fitness, data.span, zone, data.activity_name, tuple(list_questions(data)))
@@ -116,7 +122,7 @@ def list_questions(data: Data) -> list[Question]:
 
 def _has(data: Data, need: str) -> bool:
     if need == ACTIVITY:
-        return data.has("events") or data.has("orders")
+        return data.has_activity
     if need.startswith("[targets]"):
         return bool(data.playbook.targets)
     table, _, column = need.partition(".")

@@ -19,15 +19,16 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError
-from opslib.measure.churn_spells import EPOCH, need_columns, number_day, to_day
+from opslib.measure.churn_spells import EPOCH, need_columns
 from opslib.measure.grains import index_days
 
-STRATA = ("month", "tenure", "tier", "pace")
+STRATA = ("month", "tenure", "late_tier", "early_tier")
+FACTORS = ("week",)
 ESTABLISHED_DAYS = 30
-RECENT_DAYS = 28
+HALF_DAYS = 14
 # Twenty classes of equal size leave half a percent of a confounder's bias (Cochran 1968: five leave a tenth).
 TENURE_BANDS = 20
-TIER_BANDS = 8
+TIER_BANDS = 6
 CASES_PER_BAND = 200
 COUNT_COLUMNS = ("month", "leavers_count", "stayers_count", "young_count")
 
@@ -41,6 +42,8 @@ class Cases:
             history_days (days with us up to the index day that the data can show: a reason that looks back further
             says nothing of such a user). Any definition of churn may fill it.
         strata: columns within whose equal values leavers and stayers are compared.
+        factors: further columns that only the joint model allows for, one by one: as strata they would leave too few
+            who are alike.
         counts: month, leavers_count, stayers_count, young_count (with us for too short: in neither); empty for a table
             of somebody's own.
         waiting: months whose leavers are not known yet; they are left out.
@@ -52,6 +55,7 @@ class Cases:
     counts: pd.DataFrame
     waiting: tuple[dt.date, ...] = ()
     notes: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
 
     @classmethod
     def of_table(cls, table: ir.Table, strata: Sequence[str] = ()) -> Cases:
@@ -89,8 +93,8 @@ def choose_cases(
         tenure_bands: into how many classes of equal size tenure is cut, fewer where there are few cases.
 
     Returns:
-        `Cases` with the strata month, tenure, tier (active days of the last 28) and pace (fewer, as many or more of them
-        in the last 14).
+        `Cases` with the strata month, tenure, late_tier (active days of the last 14) and early_tier (of the 14 before),
+        in classes of about equal size, and the factor week.
 
     Raises:
         InputError: options that make no sense, or missing columns.
@@ -109,21 +113,22 @@ def choose_cases(
             raise InputError(f"{name} is {value}: at least 1 is needed.")
     need_columns(active_days, ["user_id", "day"], what="The table of active days")
     months, waiting = _split_months(period, as_of, inactive_days)
-    ends = _find_ends(active_days, as_of, inactive_days, months, number_day(as_of))
-    joined = _join_tenure(ends, active_days, signups, calendar or Calendar(), as_of)
+    ends = _find_ends(active_days, as_of, inactive_days, months)
+    joined = _join_tenure(ends, active_days, signups, calendar or Calendar())
     known = joined.cache()
     old = known.filter(known.tenure_days >= min_tenure_days)
-    sizes: pd.DataFrame = old.group_by("tenure_days", "active_count").aggregate(cases=lambda t: t.count()).to_pandas()
+    numbers = ("tenure_days", "late_count", "early_count")
+    sizes: pd.DataFrame = old.group_by(*numbers).aggregate(cases=lambda t: t.count()).to_pandas()
     bands = min(tenure_bands, max(1, int(sizes["cases"].sum()) // CASES_PER_BAND))
-    tenure = _cut(old.tenure_days, _find_edges(sizes, "tenure_days", bands))
-    tier = _cut(old.active_count, _find_edges(sizes, "active_count", TIER_BANDS))
-    share = old.late_count / old.active_count
+    limits = dict(zip(numbers, (bands, TIER_BANDS, TIER_BANDS), strict=True))
+    banded = {f"{c.split('_')[0]}_": _cut(old[c], _find_edges(sizes, c, n)) for c, n in limits.items()}
     table = old.select(
-        "user_id", "index_day", "left", "history_days", "tenure_days", "active_count", "month",
-        tenure=tenure, tier=tier, pace=ibis.cases((share < 0.4, 0), (share <= 0.6, 1), else_=2),
+        "user_id", "index_day", "left", "history_days", "tenure_days", "late_count", "early_count", "month",
+        week=old.index_day.truncate("W"),
+        tenure=banded["tenure_"], late_tier=banded["late_"], early_tier=banded["early_"],
     )  # fmt: skip
     notes = [f"Who left after {m:%Y-%m} is not known yet: {as_of} is too early." for m in waiting]
-    return Cases(table, STRATA, _count_months(known, min_tenure_days), tuple(waiting), tuple(notes))
+    return Cases(table, STRATA, _count_months(known, min_tenure_days), tuple(waiting), tuple(notes), FACTORS)
 
 
 def _split_months(period: Period, as_of: dt.date, inactive_days: int | None) -> tuple[list[dt.date], list[dt.date]]:
@@ -145,13 +150,11 @@ def _add_months(day: dt.date, months: int) -> dt.date:
     return dt.date(number // 12, number % 12 + 1, 1)
 
 
-def _find_ends(
-    active_days: ir.Table, as_of: dt.date, inactive_days: int | None, months: list[dt.date], today: int
-) -> ir.Table:
+def _find_ends(active_days: ir.Table, as_of: dt.date, inactive_days: int | None, months: list[dt.date]) -> ir.Table:
     """Each user's last active day of each month, how active the user was until then, and whether it was the end."""
     first, end = (months[0], _add_months(months[-1], 1)) if months else (as_of, as_of)
     rows = active_days.filter(
-        active_days.user_id.notnull(), active_days.day <= as_of, active_days.day >= first - RECENT_DAYS * DAY
+        active_days.user_id.notnull(), active_days.day <= as_of, active_days.day >= first - 2 * HALF_DAYS * DAY
     ).select("user_id", "day").distinct()  # fmt: skip
     placed = rows.mutate(at=index_days(rows.day, EPOCH, "day"), month_number=rows.day.year() * 12 + rows.day.month())
 
@@ -160,8 +163,8 @@ def _find_ends(
 
     along: dict[str, Any] = {"group_by": placed.user_id, "order_by": placed["at"]}
     marked = placed.mutate(
-        active_count=placed["at"].count().over(since(RECENT_DAYS)),
-        late_count=placed["at"].count().over(since(RECENT_DAYS // 2)),
+        late_count=placed["at"].count().over(since(HALF_DAYS)),
+        both_count=placed["at"].count().over(since(2 * HALF_DAYS)),
         following=placed["at"].lead().over(**along),
         following_month=placed.month_number.lead().over(**along),
     )
@@ -174,14 +177,13 @@ def _find_ends(
         back = (last.following_month == last.month_number + 1).fill_null(False)
     else:
         back = (last.following - last["at"] <= inactive_days).fill_null(False)
+    early = last.both_count - last.late_count
     return last.select(
-        "user_id", "active_count", "late_count", "at", index_day=last.day, month=last.day.truncate("M"), left=~back
+        "user_id", "late_count", "at", early_count=early, index_day=last.day, month=last.day.truncate("M"), left=~back
     )
 
 
-def _join_tenure(
-    ends: ir.Table, active_days: ir.Table, signups: ir.Table | None, calendar: Calendar, as_of: dt.date
-) -> ir.Table:
+def _join_tenure(ends: ir.Table, active_days: ir.Table, signups: ir.Table | None, calendar: Calendar) -> ir.Table:
     """Days since sign-up, and how many of them the data can show."""
     number = index_days(active_days.day, EPOCH, "day")
     firsts = active_days.group_by(_user="user_id").aggregate(first_at=number.min())
@@ -191,14 +193,11 @@ def _join_tenure(
             signup=calendar.count_days(signups.signup_at, EPOCH).min(),
         )
         joined = firsts.left_join(asked, [("_user", "_asker")])
-        firsts = joined.select("_user", first_at=ibis.coalesce(ibis.least(joined.signup, joined.first_at), joined.first_at))
         firsts = joined.select("_user", first_at=ibis.coalesce(joined.signup, joined.first_at))
     start = number.min().as_scalar()
     joined = ends.inner_join(firsts, [("user_id", "_user")])
     tenure = joined["at"] - joined.first_at
-    return joined.select(
-        *ends.columns, tenure_days=tenure, history_days=ibis.least(tenure, joined["at"] - start) + 1
-    )
+    return joined.select(*ends.columns, tenure_days=tenure, history_days=ibis.least(tenure, joined["at"] - start) + 1)
 
 
 def _find_edges(sizes: pd.DataFrame, column: str, bands: int) -> list[int]:
@@ -225,6 +224,3 @@ def _count_months(known: ir.Table, min_tenure_days: int) -> pd.DataFrame:
     )
     frame: pd.DataFrame = counted.order_by("month").to_pandas()
     return frame[list(COUNT_COLUMNS)]
-
-
-__all__ = ["STRATA", "Cases", "choose_cases", "to_day"]

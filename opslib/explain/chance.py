@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opslib.explain.statistics import Floats
+from opslib.explain.statistics import Floats, Ints
 
-Ints = NDArray[np.int64]
+# A sparse matrix (scipy.sparse.csr_array): one row a segment, one column a cell, 1 where the cell belongs to it.
+Members = Any
 # Always the same deals: the same tables give the same answer.
 _SEED = 20250101
 # The smallest probability that so many dealt tables can show is 1 in 200.
@@ -30,21 +32,8 @@ _SEVERAL = 1.5
 _SURE = 0.05
 # So many segments are taken for causes, at most, before the rest is asked for strays.
 _FEW_CAUSES = 5
-# With fewer cells there are too few places to deal them to.
+# With fewer cells there are too few places to deal them to: instead, one more cause is allowed for.
 _LEAST_CELLS = 20
-
-
-@dataclass(frozen=True)
-class Family:
-    """All segments of one choice of dimensions: each cell is in one of them.
-
-    Attributes:
-        groups: for each cell the number of its segment.
-        kept: which segments are asked about.
-    """
-
-    groups: Ints
-    kept: Ints
 
 
 @dataclass(frozen=True)
@@ -75,14 +64,14 @@ def measure_share_moves(x0: Floats, n0: Floats, x1: Floats, n1: Floats) -> Moves
     return Moves(np.where(known, move, 0.0), np.where(known, 1 / (n1 + 0.5) + 1 / (n0 + 0.5), np.inf))
 
 
-def judge_scatter(counts: Floats, families: Sequence[Family], measure: Measure, wanted: Ints) -> Floats:
+def judge_scatter(counts: Floats, members: Members, measure: Measure, wanted: Ints) -> Floats:
     """Judge how likely scatter between combinations shows some segment as clear.
 
     Args:
         counts: one row a cell: numerator and denominator before, and after.
-        families: the segments.
+        members: which cells belong to which segment.
         measure: how a cell's move is measured.
-        wanted: positions of the segments that are asked about, in the order of the families' kept segments.
+        wanted: positions of the segments that are asked about.
 
     Returns:
         A probability a segment, 1 for those not asked about. Combinations are dealt to other names; segments are
@@ -93,24 +82,28 @@ def judge_scatter(counts: Floats, families: Sequence[Family], measure: Measure, 
     Medicine 23, 1663-1682; the largest statistic as yardstick, Westfall and Young (1993), Resampling-Based Multiple
     Testing.
     """
-    chance = np.ones(sum(len(f.kept) for f in families))
+    chance = np.ones(members.shape[0])
     if not len(wanted):
         return chance
     seen = measure(*counts.T[:, :, None])
-    strays = _compare_with_strays(seen, families, wanted)[wanted]
-    if len(counts) < _LEAST_CELLS or not strays.any():
-        chance[wanted] = strays
+    strays = _compare_with_strays(seen, members, wanted, [])
+    if not strays.any():
+        chance[wanted] = 0.0
         return chance
     spread = _estimate_spread(seen)
-    clear, weight = (a[wanted, 0] for a in _compare(seen, spread, families))
+    clear, weight = (a[:, 0] for a in _compare(seen, spread, members))
     rng = np.random.default_rng(_SEED)
-    dealt = [_find_clearest(_deal_cells(seen, rng, held), spread, families) for held in _share_out(len(counts))]
+    dealt = [_find_clearest(_deal_cells(seen, rng, held), spread, members) for held in _share_out(max(members.shape))]
     places = np.where(weight >= _SEVERAL, _exceed(np.concatenate(dealt), clear), 1.0)
-    chance[wanted] = np.minimum(1.0, 2 * np.minimum(places, strays))
+    sure = np.flatnonzero(places <= _SURE)
+    if len(sure):
+        strays = np.minimum(strays, _compare_with_strays(seen, members, wanted, sure[np.argsort(-clear[sure])]))
+    several = (weight[wanted] >= _SEVERAL) & (len(counts) >= _LEAST_CELLS)
+    chance[wanted] = np.where(several, places[wanted], strays)
     return chance
 
 
-def judge_rows(counts: Floats, rows: Floats, families: Sequence[Family], measure: Measure) -> Floats:
+def judge_rows(counts: Floats, rows: Floats, members: Members, measure: Measure) -> Floats:
     """Judge how likely scatter between the rows of one combination shows some segment as clear.
 
     Args:
@@ -121,11 +114,11 @@ def judge_rows(counts: Floats, rows: Floats, families: Sequence[Family], measure
     """
     seen = measure(*counts.T[:, :, None])
     spread = _estimate_spread(seen)
-    clear, _ = _compare(seen, spread, families)
+    clear, _ = _compare(seen, spread, members)
     rng = np.random.default_rng(_SEED)
     dealt = [
-        _find_clearest(measure(*_deal_rows(rows, len(counts), rng, held)), spread, families, single=True)
-        for held in _share_out(max(len(rows), len(counts)))
+        _find_clearest(measure(*_deal_rows(rows, len(counts), rng, held)), spread, members, single=True)
+        for held in _share_out(max(len(rows), *members.shape))
     ]
     return _exceed(np.concatenate(dealt), clear[:, 0])
 
@@ -180,77 +173,85 @@ def _estimate_spread(seen: Moves) -> float:
     return max(0.0, float((squares - ((weight > 0).sum() - 1)) / scale))
 
 
-def _sum_by_segment(family: Family, values: Floats) -> Floats:
-    order = np.argsort(family.groups, kind="stable")
-    starts = np.searchsorted(family.groups[order], np.arange(int(family.groups.max()) + 1))
-    return np.asarray(np.add.reduceat(values[order], starts, axis=0)[family.kept])
-
-
-def _compare(moves: Moves, spread: float, families: Sequence[Family]) -> tuple[Floats, Floats]:
+def _compare(moves: Moves, spread: float, members: Members) -> tuple[Floats, Floats]:
     """Hold every segment's mean move against everybody else's: how clear that is, and how many cells count."""
     weight = 1 / (moves.variance + spread)
     push = weight * moves.move
     total, total_push = weight.sum(axis=0), push.sum(axis=0)
-    clear, cells = [], []
-    for family in families:
-        own, own_push, squares = (_sum_by_segment(family, v) for v in (weight, push, weight**2))
-        rest = total - own
-        both = (own > 0) & (rest > 1e-12 * total)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gap = own_push / own - (total_push - own_push) / rest
-            clear.append(np.where(both, np.abs(gap) / np.sqrt(1 / own + 1 / rest), 0.0))
-            cells.append(np.where(own > 0, own**2 / squares, 0.0))
-    return np.concatenate(clear), np.concatenate(cells)
+    own, own_push, squares = (members @ v for v in (weight, push, weight**2))
+    rest = total - own
+    both = (own > 0) & (rest > 1e-12 * total)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = own_push / own - (total_push - own_push) / rest
+        clear = np.where(both, np.abs(gap) / np.sqrt(1 / own + 1 / rest), 0.0)
+        return clear, np.where(own > 0, own**2 / squares, 0.0)
 
 
-def _find_clearest(moves: Moves, spread: float, families: Sequence[Family], *, single: bool = False) -> Floats:
+def _find_clearest(moves: Moves, spread: float, members: Members, *, single: bool = False) -> Floats:
     """The clearest segment of each table; `single`: also among those of one cell."""
-    clear, cells = _compare(moves, spread, families)
+    clear, cells = _compare(moves, spread, members)
     return np.asarray(np.where(single | (cells >= _SEVERAL), clear, 0.0).max(axis=0, initial=0.0))
 
 
-def _compare_with_strays(seen: Moves, families: Sequence[Family], wanted: Ints) -> Floats:
-    """How likely the segment is only the farthest of cells that stray: (farthest stray / the segment's move)^2.
+def _find_members(members: Members, segment: int) -> NDArray[np.bool_]:
+    inside = np.zeros(members.shape[1], dtype=bool)
+    inside[members.indices[members.indptr[segment] : members.indptr[segment + 1]]] = True
+    return inside
 
-    Strays are cells that surely moved otherwise than the few segments they stand in, or than everybody else. It is the
-    chance that the largest of many moves is so much larger than the next, where far moves are as frequent as they can
-    be with a variance that exists (a Pareto tail of index 2). Without strays it is 0.
+
+def _compare_with_strays(seen: Moves, members: Members, wanted: Ints, causes: Sequence[int] | Ints) -> Floats:
+    """How likely a segment is only one of cells that stray, however few cells it has.
+
+    Strays are cells that surely moved otherwise than the causes they stand in, the segment itself among them, or than
+    everybody else. (Farthest stray / the segment's move)^2 is the chance that the largest of many moves is so much
+    larger than the next, where far moves are as frequent as they can be with a variance that exists (a Pareto tail of
+    index 2). Cells that scatter without one that surely strays widen the error of the segment's move instead, times as
+    many segments as there are.
+
+    Source: random-effects meta-regression with few studies, Knapp and Hartung (2003), Statistics in Medicine 22,
+    2693-2710.
     """
-    from scipy.special import ndtri
+    from scipy.special import chdtrc, ndtri, stdtr
 
     variance, move = seen.variance[:, 0], seen.move[:, 0]
     known = np.isfinite(variance)
     weight = 1 / variance
     sure = -float(ndtri(_SURE / 2 / max(1, len(move)))) * np.sqrt(np.where(known, variance, 0.0))
-    masks = [(f.groups, segment) for f in families for segment in f.kept.tolist()]
 
-    def take_mean(cells: NDArray[np.bool_]) -> float:
-        total = weight[cells].sum()
-        return float((weight * move)[cells].sum() / total) if total > 0 else 0.0
+    def take_mean(cells: NDArray[np.bool_], weights: Floats) -> float:
+        total = weights[cells].sum()
+        return float((weights * move)[cells].sum() / total) if total > 0 else 0.0
 
-    def measure_strays(cells: NDArray[np.bool_]) -> Floats:
-        return np.where(cells & known, np.maximum(np.abs(move - take_mean(cells)) - sure, 0.0), 0.0)
-
-    left, strays = known, np.zeros(len(move))
-    for _ in range(_FEW_CAUSES):
-        if not measure_strays(left).any():
-            break
-        outside = Moves(np.where(left, move, 0.0)[:, None], np.where(left, variance, np.inf)[:, None])
-        clear, cells = _compare(outside, 0.0, families)
-        # A cause of one cell explains no more than a stray does, unless there are hardly any cells.
-        clear = np.where((cells >= _SEVERAL) | (len(move) < _LEAST_CELLS), clear, 0.0)
-        groups, segment = masks[int(clear[:, 0].argmax())]
-        taken = left & (groups == segment)
-        if not taken.any():
-            break
-        strays += measure_strays(taken)
-        left = left & ~taken
-    strays += measure_strays(left)
-    chance = np.ones(len(masks))
-    for position in wanted.tolist():
-        groups, segment = masks[position]
-        inside = groups == segment
-        away = abs(take_mean(inside) - take_mean(~inside))
-        farthest = max(strays[~inside].max(initial=0.0), measure_strays(inside).max(initial=0.0))
-        chance[position] = min(1.0, (farthest / away) ** 2) if away > 0 else 1.0
+    chance = np.ones(len(wanted))
+    for i, position in enumerate(wanted.tolist()):
+        parts = [_find_members(members, position)]
+        left = ~parts[0]
+        if len(move) < _LEAST_CELLS:
+            outside = Moves(np.where(left, move, 0.0)[:, None], np.where(left, variance, np.inf)[:, None])
+            clear = _compare(outside, 0.0, members)[0][:, 0]
+            causes = [int(clear.argmax())] if clear.any() else []
+        for cause in causes[:_FEW_CAUSES]:
+            parts.append(left & _find_members(members, int(cause)))
+            left = left & ~parts[-1]
+        parts.append(left)
+        gaps = np.zeros(len(move))
+        for part in parts:
+            gaps[part & known] = move[part & known] - take_mean(part & known, weight)
+        away = abs(take_mean(parts[0], weight) - take_mean(~parts[0], weight))
+        if not away > 0:
+            continue
+        farthest = min(1.0, (np.maximum(np.abs(gaps) - sure, 0.0).max(initial=0.0) / away) ** 2)
+        used = [weight[part].sum() for part in parts]
+        scale = sum(w - (weight[part] ** 2).sum() / w for part, w in zip(parts, used, strict=True) if w > 0)
+        freedom = int(known.sum()) - sum(w > 0 for w in used)
+        squares = float((weight * gaps**2).sum())
+        spread = max(0.0, squares - freedom) / scale if freedom > 0 and scale > 0 else 0.0
+        scattered = spread > 0 and chdtrc(freedom, squares) <= _SURE
+        widened = 1 / (variance + spread)
+        inside, rest = widened[parts[0]].sum(), widened[left].sum()
+        if not (inside > 0 and rest > 0):
+            continue
+        z = abs(take_mean(parts[0], widened) - take_mean(left, widened)) / np.sqrt(1 / inside + 1 / rest)
+        tail = 2 * float(stdtr(freedom if scattered else np.inf, -z)) * members.shape[0] if spread > 0 else 0.0
+        chance[i] = min(1.0, max(farthest, tail))
     return chance

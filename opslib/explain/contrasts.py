@@ -16,15 +16,17 @@ import numpy as np
 import pandas as pd
 
 from opslib.explain.cells import COUNTS, NOT_GIVEN, Cells, Codes, Items
-from opslib.explain.chance import Family, judge_rows, judge_scatter, measure_rate_moves, measure_share_moves
+from opslib.explain.chance import Members, judge_rows, judge_scatter, measure_rate_moves, measure_share_moves
 from opslib.explain.search import collect_evidence
 from opslib.explain.statistics import (
     TERMS,
     Floats,
     compare_odds_exactly,
+    compare_where_alike,
     compute_terms,
     estimate_difference,
     estimate_log_odds,
+    find_least_odds_p,
     log_p_value,
 )
 from opslib.measure.estimate import adjust_p_values, quantile
@@ -37,6 +39,8 @@ _KEPT_INFORMATION = 0.8
 _KEPT_AT_LEAST = 0.5
 # Fewer successes or failures than this in a period, and the normal approximation gives way to an exact test.
 _FEW = 10
+# An exact test whose p-value could not have been smaller, whatever happened, says nothing.
+_SAYS_SOMETHING = 0.001
 # So many times e to one, and a smaller p-value makes a segment no more likely than another.
 _PAST_DOUBT = 10.0
 # That all but one segment moved is possible, but so much rarer than that one did that it needs this much more evidence.
@@ -90,14 +94,16 @@ def score_segments(
         Where a segment or everybody else has fewer than `minimum` users in a period, no change of rates is told; where
         it has so few in both, it has no row. A segment that has the same users as a larger one is left out.
     """
+    from scipy.sparse import csr_array
+
     strata = _choose_strata(cells, minimum)
-    evidence = collect_evidence(cells.codes, cells.counts)
     none = np.zeros((len(TERMS), 0))
     found: list[Items] = []
     seen: dict[Items, tuple[float, ...]] = {}
-    families: list[Family] = []
-    counts, sides, odds, scatter = [np.zeros((0, 4))], [(none, none)], [np.zeros(0)], [np.zeros((0, 2))]
-    depths = range(1, min(max_dimensions, len(cells.dimensions)) + 1)
+    counts, sides, scatter = [np.zeros((0, 4))], [(none, none)], [np.zeros((0, 2))]
+    rows, columns_at, rarity = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+    # The share of a combination mostly follows that of its parts: mix is looked for in single dimensions.
+    depths = range(1, min(max_dimensions if kind == "rate" else 1, len(cells.dimensions)) + 1)
     choices = sum(math.comb(len(cells.dimensions), depth) for depth in depths)
     for depth in depths:
         for chosen in itertools.combinations(range(len(cells.dimensions)), depth):
@@ -105,30 +111,37 @@ def score_segments(
             own = _sum_by(groups, cells.counts, len(first))
             rest = cells.counts.sum(axis=0) - own
             users = np.minimum(np.maximum(own[:, 1], own[:, 3]), np.maximum(rest[:, 1], rest[:, 3]))
+            place = np.full(len(first), -1, dtype=np.int64)
             kept = []
             for g in np.flatnonzero(users >= minimum).tolist():
                 items = tuple((d, int(cells.codes[first[g], d])) for d in chosen)
                 same = seen[items] = tuple(own[g])
                 if all(seen.get(whole) != same for whole in itertools.combinations(items, depth - 1)):
+                    place[g] = len(found)
                     kept.append(g)
                     found.append(items)
-            counts.append(own[kept])
-            families.append(Family(groups, np.array(kept, dtype=np.int64)))
             inside, everybody = _sum_terms(groups, strata, cells.counts, len(first))
             sides.append((inside[:, kept], everybody[:, None] - inside[:, kept]))
-            odds.append(evidence.weigh(groups, len(first))[kept] - math.log(max(len(first), 1) * choices))
+            counts.append(own[kept])
             scatter.append(_sum_by(groups, cells.scatter, len(first))[kept])
+            held = np.flatnonzero(place[groups] >= 0)
+            rows.append(place[groups[held]])
+            columns_at.append(held)
+            rarity.append(np.full(len(kept), math.log(max(len(first), 1) * choices)))
+    at = (np.concatenate(rows), np.concatenate(columns_at))
+    members = csr_array((np.ones(len(at[0])), at), shape=(len(found), len(cells.codes)))
     own = np.concatenate(counts)
     inside, outside = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
     noise = np.maximum(measure_noise(np.concatenate(scatter)), measure_noise(cells.scatter.sum(axis=0)))
     columns = _compare(own, cells.counts.sum(axis=0) - own, inside, outside, noise, minimum)
     length = np.array([len(items) for items in found], dtype=np.int64)
-    # The share of a combination mostly follows that of its parts: mix is looked for in single dimensions.
     columns["mix_log_p"] = np.where(length > 1, np.nan, columns["mix_log_p"])
     columns |= _weigh_evidence(columns, length)
-    columns |= _judge(cells, families, columns, kind, level)
-    # Small effects are told by their p-values, of large ones everything is past doubt but which segment fits best.
-    columns["rate_evidence"] = np.concatenate(odds) + np.minimum(columns["rate_clarity"], _PAST_DOUBT)
+    columns |= _judge(cells, members, columns, kind, level) | {"rate_evidence": np.full(len(found), np.nan)}
+    if kind == "rate":
+        odds = collect_evidence(cells.codes, cells.counts).weigh(members) - np.concatenate(rarity)
+        # Small effects are told by their p-values, of large ones everything is past doubt but which segment fits best.
+        columns["rate_evidence"] = odds + np.minimum(columns["rate_clarity"], _PAST_DOUBT)
     names = {"segment": [cells.name(items) for items in found], "items": pd.Series(found, dtype=object)}
     table = pd.DataFrame(names | {"dimension_count": length} | columns)
     table = table[table["rate_log_p"].notna() | table["mix_log_p"].notna()]
@@ -156,7 +169,7 @@ def _weigh_evidence(columns: dict[str, Any], length: Codes) -> dict[str, Any]:
 
 
 def _judge(
-    cells: Cells, families: list[Family], columns: dict[str, Any], kind: Literal["rate", "mix"], level: float
+    cells: Cells, members: Members, columns: dict[str, Any], kind: Literal["rate", "mix"], level: float
 ) -> dict[str, Any]:
     """Let q-values hold also where cells, and rows of one cell, scatter more than chance of users.
 
@@ -165,22 +178,18 @@ def _judge(
     be answered.
     """
     measure = measure_rate_moves if kind == "rate" else measure_share_moves
-    q = columns[f"{kind}_q"]
-    asked = ~np.isnan(q)
-    asked_families = families if kind == "rate" else families[: len(cells.dimensions)]
-    size = sum(len(f.kept) for f in asked_families)
-    chance = q[:size].copy()
+    chance = columns[f"{kind}_q"].copy()
+    asked = ~np.isnan(chance)
     if cells.repeated and asked.any():
-        dealt = judge_rows(cells.counts, cells.rows, asked_families, measure)
-        chance = np.where(asked[:size], np.minimum(1.0, 2 * np.fmin(chance, dealt)), np.nan)
+        dealt = judge_rows(cells.counts, cells.rows, members, measure)
+        chance = np.where(asked, np.minimum(1.0, 2 * np.fmin(chance, dealt)), np.nan)
+    # No segment is named whose own interval holds "no excess".
+    doubtful = columns[f"{kind}_log_p"] > float(log_p_value(quantile()))
+    chance = np.where(doubtful, np.maximum(chance, np.exp(columns[f"{kind}_log_p"])), chance)
     with np.errstate(invalid="ignore"):
         wanted = np.flatnonzero(chance <= level)
-    scatter = judge_scatter(cells.counts, asked_families, measure, wanted)
-    judged = q.copy()
-    judged[wanted] = np.maximum(chance, scatter)[wanted]
-    others = np.setdiff1d(np.arange(size), wanted)
-    judged[others] = chance[others]
-    return {f"{kind}_q": judged}
+    chance[wanted] = np.maximum(chance, judge_scatter(cells.counts, members, measure, wanted))[wanted]
+    return {f"{kind}_q": chance}
 
 
 def measure_noise(scatter: Floats) -> Any:
@@ -238,8 +247,8 @@ def _sum_terms(groups: Codes, strata: Codes, counts: Floats, size: int) -> tuple
 def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, noise: Floats, minimum: int) -> dict[str, Any]:
     """Hold segments against everybody else: the changes of their rates, and of their shares."""
     large = np.minimum(own[:, [1, 3]], rest[:, [1, 3]]).min(axis=1, initial=np.inf) >= minimum
-    four = np.stack([own, rest], axis=1)
-    fewest = np.minimum(four[:, :, [0, 2]], four[:, :, [1, 3]] - four[:, :, [0, 2]]).min(axis=(1, 2), initial=np.inf)
+    four = np.concatenate([own, rest], axis=1)
+    fewest = np.minimum(four[:, ::2], four[:, 1::2] - four[:, ::2]).min(axis=1, initial=np.inf)
     # Where hardly anybody in the segment has somebody alike in the other period, all are compared as they are.
     own_terms, rest_terms = _compare_periods(own), _compare_periods(rest)
     thin = inside[0] < _KEPT_AT_LEAST * own_terms[0]
@@ -255,9 +264,12 @@ def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, noise: 
         others_odds, others_odds_error = estimate_log_odds(outside)
         in_odds = log_p_value((log_odds - others_odds) / np.hypot(odds_error, others_odds_error) / np.sqrt(noise))
         mix_effect, mix_log_p = _compare_shares(own, rest)
-    for i in np.flatnonzero(~np.isnan(excess) & (fewest < _FEW)):
-        (a, b, c, d), (e, f, g, h) = four[i].round().astype(int).tolist()
-        in_odds[i] = math.log(max(compare_odds_exactly((a, b, c, d), (e, f, g, h)), 1e-300))
+    few = np.flatnonzero(~np.isnan(excess) & (fewest < _FEW))
+    exact = compare_odds_exactly(own[few], rest[few])
+    mute = np.flatnonzero(find_least_odds_p(own[few], rest[few]) > _SAYS_SOMETHING)
+    alike = compare_where_alike(own[few[mute]], rest[few[mute]], _FEW)
+    exact[mute] = np.where(np.isnan(alike), exact[mute], alike)
+    in_odds[few] = np.log(np.maximum(exact, 1e-300))
     log_p = np.maximum(in_points, in_odds)
     return {
         **dict(zip(COUNTS, own.round().astype(np.int64).T, strict=True)),

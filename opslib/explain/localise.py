@@ -91,6 +91,9 @@ class Search:
         table = self.score(found, kind) if known is None else known
         clear = (table["q_value"] <= self.level) & (table[f"{kind}_effect_rate"].abs() >= self.needed)
         evidence = table[f"{kind}_evidence"]
+        if kind == "rate":
+            # Everybody else moved, and only it did not: not while some segment's own move explains more.
+            clear &= ~table["unmoved"].astype(bool) | (evidence >= evidence.max())
         if kind == "mix":
             clear &= table["mix_effect_rate"].abs() >= self.chance
         elif not (clear & (evidence >= _LEAST_EVIDENCE)).any():

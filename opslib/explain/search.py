@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opslib.explain.chance import Members
 from opslib.explain.statistics import Floats
 
 # Moves within a segment differ from cell to cell by about this share of the segment's own move.
@@ -98,27 +99,22 @@ class Evidence:
     outside: tuple[Floats, ...]
     priors: tuple[Floats, ...]
 
-    def weigh(self, groups: NDArray[np.int64], size: int) -> Floats:
-        """Weigh for each group of cells "it moved, the rest did not" against "nobody stands out".
+    def weigh(self, members: Members) -> Floats:
+        """Weigh for each segment "it moved, the rest did not" against "nobody stands out".
 
         Args:
-            groups: a number for each cell.
-            size: how many groups there are.
+            members: which cells belong to which segment.
 
         Returns:
-            One logarithm of a likelihood ratio a group, the mean of both scales, each at its best moves.
+            One logarithm of a likelihood ratio a segment, the mean of both scales, each at its best moves.
         """
-        total = np.zeros(size)
+        total = np.zeros(members.shape[0])
         for inside, outside, prior in zip(self.inside, self.outside, self.priors, strict=True):
             everybody = outside.sum(axis=1) + prior
-            own = _sum_rows(inside, groups, size).max(axis=0)
-            rest = (everybody[:, None] - _sum_rows(outside, groups, size)).max(axis=0)
+            own = (members @ inside.T).max(axis=1)
+            rest = (everybody - members @ outside.T).max(axis=1)
             total += own + rest - everybody.max()
         return total / len(self.inside)
-
-
-def _sum_rows(rows: Floats, groups: NDArray[np.int64], size: int) -> Floats:
-    return np.stack([np.bincount(groups, weights=row, minlength=size) for row in rows])
 
 
 def collect_evidence(codes: NDArray[np.int64], counts: Floats) -> Evidence:
@@ -133,10 +129,11 @@ def collect_evidence(codes: NDArray[np.int64], counts: Floats) -> Evidence:
     IEEE Access 6) and Squeeze (Li and others 2019, ISSRE). Which scale they move alike on is not known, so the
     likelihoods of two are pooled by their geometric mean (Genest and Zidek 1986, Statistical Science 1, 114-135).
 
+    >>> from scipy.sparse import csr_array
     >>> codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     >>> counts = np.array([[50, 500, 50, 500], [50, 500, 50, 500], [50, 500, 150, 500], [50, 500, 140, 500]])
     >>> evidence = collect_evidence(codes, counts.astype(float))
-    >>> evidence.weigh(codes[:, 0], 2).round().tolist()
+    >>> evidence.weigh(csr_array([[1, 1, 0, 0], [0, 0, 1, 1]])).round().tolist()
     [2.0, 9.0]
     """
     x0, n0, x1, n1 = counts.T

@@ -8,12 +8,18 @@ strata can be left out, or compared with the others, without going back to the c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# An exact test counts tables; so many at a time, to bound the memory.
+_COUNTS_AT_ONCE = 1_000_000
+# Two shares are alike when their difference has a larger p-value.
+_ALIKE = 0.05
 
 TERMS = (
     "weight",
@@ -151,46 +157,139 @@ def log_p_value(z: ArrayLike) -> Any:
     return np.minimum(math.log(2) + log_ndtr(-np.abs(np.asarray(z, dtype=float))), 0.0)
 
 
-def compare_odds_exactly(group: tuple[int, int, int, int], others: tuple[int, int, int, int]) -> float:
+def compare_odds_exactly(group: ArrayLike, others: ArrayLike) -> Any:
     """Test by counting whether the odds changed alike in two groups; it holds for groups of any size.
 
     Given the margins, the chance of each table under one common odds ratio does not depend on that ratio; the p-value
     sums the chances of all tables at most as likely as the one seen.
 
     Args:
-        group, others: successes before, users before, successes after, users after.
+        group, others: successes before, users before, successes after, users after; or one row of them a comparison.
 
     Returns:
-        The two-sided p-value.
+        The two-sided p-value, one a row.
 
     Source: Zelen (1971), Biometrika 58, 129-137.
 
-    >>> compare_odds_exactly((1, 2, 1, 2), (10, 20, 10, 20))
+    >>> float(compare_odds_exactly((1, 2, 1, 2), (10, 20, 10, 20)))
     1.0
     """
-    (b1, m1, a1, n1), (b2, m2, a2, n2) = group, others
+    b1, m1, a1, n1, b2, m2, a2, n2 = _list_counts(group, others)
+    low, high = _find_odds_range(group, others)
     both = a1 + a2
-    low = max(0, a1 + b1 - m1, both - min(n2, a2 + b2))
-    high = min(n1, a1 + b1, both - max(0, a2 + b2 - m2))
-    after = np.arange(low, high + 1)
-    other = both - after
-    logs = _log_choose(n1, after) + _log_choose(m1, a1 + b1 - after)
-    logs += _log_choose(n2, other) + _log_choose(m2, a2 + b2 - other)
-    return _sum_as_unlikely(logs, a1 - low)
+
+    def weigh(at: Ints, after: Floats) -> Floats:
+        n, m, k, j, ab, cd = (np.atleast_1d(v)[at] for v in (n1, m1, n2, m2, a1 + b1, a2 + b2))
+        other = np.atleast_1d(both)[at] - after
+        logs = _log_choose(n, after) + _log_choose(m, ab - after) + _log_choose(k, other) + _log_choose(j, cd - other)
+        return np.asarray(logs)
+
+    return _sum_as_unlikely(low, high, a1, weigh)
 
 
-def compare_shares_exactly(successes: int, users: int, other_successes: int, other_users: int) -> float:
+def _list_counts(group: ArrayLike, others: ArrayLike) -> list[Floats]:
+    return [c for counts in (group, others) for c in np.moveaxis(np.asarray(counts, dtype=float).round(), -1, 0)]
+
+
+def _find_odds_range(group: ArrayLike, others: ArrayLike) -> tuple[Floats, Floats]:
+    """The fewest and the most successes that the group can have after, given the margins."""
+    b1, m1, a1, n1, b2, m2, a2, n2 = _list_counts(group, others)
+    low = np.maximum(np.maximum(0.0, a1 + b1 - m1), a1 + a2 - np.minimum(n2, a2 + b2))
+    return low, np.minimum(np.minimum(n1, a1 + b1), a1 + a2 - np.maximum(0.0, a2 + b2 - m2))
+
+
+def find_least_odds_p(group: ArrayLike, others: ArrayLike) -> Any:
+    """The smallest p-value that `compare_odds_exactly` could have had with the same margins, one a row.
+
+    It is 1 where all failures, or all successes, lie in one group or in one period: then any change of one group fits
+    any common odds ratio, and the test in odds says nothing.
+
+    Source: Tarone (1990), Biometrics 46, 515-522.
+
+    >>> float(find_least_odds_p((168, 168, 84, 168), (168, 168, 168, 168)))
+    1.0
+    """
+    b1, m1, a1, n1, b2, m2, a2, n2 = _list_counts(group, others)
+    low, high = _find_odds_range(group, others)
+    ends = [
+        compare_odds_exactly(
+            np.stack([a1 + b1 - end, m1, end, n1], axis=-1), np.stack([b2 + end - a1, m2, a2 + a1 - end, n2], axis=-1)
+        )
+        for end in (low, high)
+    ]
+    return np.minimum(*ends)
+
+
+def compare_where_alike(group: ArrayLike, others: ArrayLike, few: float) -> Any:
+    """Test whether one group changed unlike another where one pair of shares lies at 0% or 100%, and is alike.
+
+    A common change on any scale leaves alike what was alike. So where in one period both groups have hardly any
+    successes (or failures), and alike, the other period's shares are compared; where one group has hardly any in both
+    periods, and alike, the other group's change is tested. Beside that the difference in points must be clear.
+
+    Args:
+        group, others: one row a comparison: successes before, users before, successes after, users after.
+        few: "hardly any" is less than this.
+
+    Returns:
+        The p-value, one a row; nan where no pair of shares is at the boundary and alike.
+
+    Source: Fisher's exact test; in points the adjusted interval of Agresti and Caffo (2000), American Statistician 54,
+    280-288, which holds at 0% and 100%.
+
+    >>> rows = [[168, 168, 84, 168]], [[168, 168, 168, 168]]
+    >>> bool(compare_where_alike(*rows, few=10)[0] < 1e-20)
+    True
+    """
+    own, rest = np.asarray(group, dtype=float), np.asarray(others, dtype=float)
+    pairs = {
+        "before": (own[:, 0], own[:, 1], rest[:, 0], rest[:, 1]),
+        "after": (own[:, 2], own[:, 3], rest[:, 2], rest[:, 3]),
+        "own": (own[:, 0], own[:, 1], own[:, 2], own[:, 3]),
+        "rest": (rest[:, 0], rest[:, 1], rest[:, 2], rest[:, 3]),
+    }
+    decided = np.full(len(own), np.nan)
+    for name, other in (("before", "after"), ("after", "before"), ("own", "rest"), ("rest", "own")):
+        x, n, y, m = pairs[name]
+        alike = np.flatnonzero((np.maximum(x, y) < few) | (np.maximum(n - x, m - y) < few))
+        alike = alike[compare_shares_exactly(*(c[alike] for c in pairs[name])) > _ALIKE]
+        decided[alike] = np.fmax(decided[alike], compare_shares_exactly(*(c[alike] for c in pairs[other])))
+    shares, variances = [], []
+    for x, n in ((own[:, 2], own[:, 3]), (own[:, 0], own[:, 1]), (rest[:, 2], rest[:, 3]), (rest[:, 0], rest[:, 1])):
+        shares.append((x + 1) / (n + 2))
+        variances.append(shares[-1] * (1 - shares[-1]) / (n + 2))
+    excess = (shares[0] - shares[1]) - (shares[2] - shares[3])
+    return np.maximum(decided, np.exp(log_p_value(excess / np.sqrt(sum(variances)))))
+
+
+def compare_shares_exactly(
+    successes: ArrayLike, users: ArrayLike, other_successes: ArrayLike, other_users: ArrayLike
+) -> Any:
     """Test by counting whether two shares are alike; it holds for groups of any size.
+
+    Args:
+        successes, users, other_successes, other_users: counts of two groups, or arrays of them.
+
+    Returns:
+        The two-sided p-value, one a comparison.
 
     Source: Fisher's exact test, two-sided: the chances of all tables at most as likely as the one seen.
 
-    >>> round(compare_shares_exactly(3, 4, 1, 4), 4)
+    >>> round(float(compare_shares_exactly(3, 4, 1, 4)), 4)
     0.4857
     """
-    both = successes + other_successes
-    low, high = max(0, both - other_users), min(users, both)
-    counts = np.arange(low, high + 1)
-    return _sum_as_unlikely(_log_choose(users, counts) + _log_choose(other_users, both - counts), successes - low)
+    counts = (np.asarray(v, dtype=float).round() for v in (successes, users, other_successes, other_users))
+    x, n, y, m = np.broadcast_arrays(*counts)
+    # Of the rarer outcome there are fewer counts.
+    common = 2 * (x + y) > n + m
+    x, y = np.where(common, n - x, x), np.where(common, m - y, y)
+    both = x + y
+
+    def weigh(at: Ints, own: Floats) -> Floats:
+        n_at, m_at, both_at = (np.atleast_1d(v)[at] for v in (n, m, both))
+        return np.asarray(_log_choose(n_at, own) + _log_choose(m_at, both_at - own))
+
+    return _sum_as_unlikely(np.maximum(0.0, both - m), np.minimum(n, both), x, weigh)
 
 
 def _log_choose(n: Any, k: Any) -> Any:
@@ -199,7 +298,20 @@ def _log_choose(n: Any, k: Any) -> Any:
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
-def _sum_as_unlikely(log_weights: Floats, seen: int) -> float:
-    chances = np.exp(log_weights - log_weights.max())
-    # Equal chances differ in their last digits.
-    return float(min(1.0, chances[chances <= chances[seen] * (1 + 1e-7)].sum() / chances.sum()))
+def _sum_as_unlikely(low: Floats, high: Floats, seen: Floats, weigh: Callable[[Ints, Floats], Floats]) -> Any:
+    """Sum the chances of all counts from low to high that are at most as likely as the one seen, one a comparison."""
+    first, last, at_hand = (np.atleast_1d(v) for v in (low, high, seen))
+    size = (last - first + 1).astype(np.int64)
+    p = np.ones(len(size))
+    handful = (np.cumsum(size) - 1) // _COUNTS_AT_ONCE
+    for number in np.unique(handful):
+        rows = np.flatnonzero(handful == number)
+        starts = np.cumsum(size[rows]) - size[rows]
+        at = np.repeat(np.arange(len(rows)), size[rows])
+        logs = weigh(rows[at], first[rows][at] + np.arange(len(at)) - starts[at])
+        chances = np.exp(logs - np.maximum.reduceat(logs, starts)[at])
+        # Equal chances differ in their last digits.
+        least = chances[starts + (at_hand - first)[rows].astype(np.int64)] * (1 + 1e-7)
+        unlikely = np.add.reduceat(np.where(chances <= least[at], chances, 0.0), starts)
+        p[rows] = np.minimum(1.0, unlikely / np.add.reduceat(chances, starts))
+    return p.reshape(np.shape(seen))[()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import opslib.present.churn.actions
 import opslib.present.funnel.actions
 import opslib.present.growth.actions
 import opslib.present.review.words  # noqa: F401

@@ -162,10 +162,12 @@ def _describe_fitness(fitness: DataFitness) -> list[str]:
 @describe.register
 def _describe_survey(survey: DataSurvey) -> list[str]:
     sentences = describe(survey.fitness)
-    sentences.append(
-        f"They cover {survey.span.days:,} full days, from {survey.span.start} to {survey.span.last_day}, as "
-        f"{survey.zone} counts days; whoever is in {survey.activity} is active."
-    )
+    if survey.span.days == 1:
+        covered = f"They are of one day, {survey.span.start},"
+    else:
+        covered = f"They cover {survey.span.days:,} full days, from {survey.span.start} to {survey.span.last_day},"
+    active = f"whoever is in {survey.activity} is active" if survey.activity else "who was active when is not in them"
+    sentences.append(f"{covered} as {survey.zone} counts days; {active}.")
     able = [q for q in survey.questions if not q.missing]
     text = f"They can answer {len(able)} of {len(survey.questions)} questions"
     lacking = list(dict.fromkeys(m for q in survey.questions for m in q.missing))

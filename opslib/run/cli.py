@@ -148,6 +148,37 @@ def init(data: tuple[str, ...], out: Path, force: bool) -> None:
     say(f"Playbook: {out}. Read it, then run: opslib check --playbook {out}")
 
 
+@cli.command("recall-list")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--playbook", default="playbook.toml", show_default=True, help="the playbook file")
+@click.option("--as-of", default="", help="last day as an ISO date; default the last full day of the data")
+@click.option("--segment", default="", help="one group of users such as channel:search")
+@click.option("--inactive-days", type=click.IntRange(0), default=0, help="silent days that count as gone; 0: chosen")
+@click.option("--budget", type=click.FloatRange(0), default=0.0, help="what winning back may cost; 0: no limit")
+@click.option("--bom", is_flag=True, help="begin a CSV so that Excel knows its letters")
+@click.option("--force", is_flag=True, help="replace a file that is already there")
+def recall_list(
+    out: Path, playbook: str, as_of: str, segment: str, inactive_days: int, budget: float, bom: bool, force: bool
+) -> None:
+    """Write whom to win back to OUT (.csv or .parquet): user, segment, channel, offer, and who is left alone by lot."""
+    from opslib.data.source import open_data
+    from opslib.decide.churn.leaving import choose_definition, define_leaving
+    from opslib.decide.churn.recall import plan_list
+    from opslib.decide.scope import choose_scope
+    from opslib.run.export import export_table
+
+    data = open_data(playbook)
+    data.require_fit()
+    scope = choose_scope(data, as_of=as_of, segment=segment)
+    definition = define_leaving(scope, choose_definition(scope), inactive_days=inactive_days)
+    plan = plan_list(scope, definition.need_days(), budget_amount=budget)
+    written = export_table(plan.users, out, bom=bom, force=force)
+    for note in plan.notes:
+        say(note)
+    held, treated = (int(plan.segments[f"{arm}_count"].sum()) for arm in ("holdout", "treated"))
+    say(f"{written.path}: {treated:,} to write to, {held:,} to leave alone (do not write to these).")
+
+
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write the Parquet files to")
 @click.option("--events", type=click.IntRange(1), help="about how many events")

@@ -89,13 +89,16 @@ def make_report(
     clock.lap("parameters")
     on_stage("Checking the data")
     with _Preparation() as ready:
-        data = check_input(parameters)
+        data = open_input(parameters)
+        parameters, left_out = leave_out(parameters, data, named=bool(names))
+        for model in parameters.values():
+            model.check_data(data)
         out = out or check_destination(Path("reports") / slugify(data.playbook.company.name))
         clock.lap("check")
         on_stage(f"Running {len(parameters)} notebook{'s' * (len(parameters) != 1)}")
         with write_aside(out) as partial:
             store_fitness(data.fitness, data.fingerprint, partial / CHECKED_FILE)
-            facts = _gather_facts(data, parameters)
+            facts = _gather_facts(data, parameters, left_out)
             chapters = _run_chapters(parameters, folder, facts, partial, ready, workers, server, on_progress)
             clock.lap("notebooks")
             (partial / CHECKED_FILE).unlink()
@@ -157,11 +160,11 @@ def share_parameters(
     }
 
 
-def check_input(parameters: Mapping[str, NotebookParameters]) -> Data:
-    """Open the data, check its contract, and check the parameters against it.
+def open_input(parameters: Mapping[str, NotebookParameters]) -> Data:
+    """Open the data and check their contract.
 
     Raises:
-        InputError: the data do not open or are unfit, or a parameter asks for what they do not hold.
+        InputError: the data do not open or are unfit.
     """
     from opslib.data.source import open_data
 
@@ -175,9 +178,37 @@ def check_input(parameters: Mapping[str, NotebookParameters]) -> Data:
         more = len(problems) - MOST_PROBLEMS_NAMED
         rest = f"\n  and {more} more; see `opslib check`" if more > 0 else ""
         raise InputError(f"The data are unfit for a report:{shown}{rest}")
-    for model in parameters.values():
-        model.check_data(data)
     return data
+
+
+def leave_out(
+    parameters: Mapping[str, NotebookParameters], data: Data, *, named: bool
+) -> tuple[dict[str, NotebookParameters], list[str]]:
+    """Leave out notebooks that these data cannot fill, as long as nobody asked for them.
+
+    Args:
+        parameters: notebook -> its parameters.
+        data: the company's data.
+        named: whether the user named the notebooks.
+
+    Returns:
+        What is left, and a sentence that names the others; no sentence where there are none.
+
+    Raises:
+        InputError: the user named such a notebook, or nothing would be left.
+    """
+    lacking = [slug for slug, model in parameters.items() if model.needs_activity and not data.has_activity]
+    if not lacking:
+        return dict(parameters), []
+    reason = "these data have neither events nor orders, so nobody's activity is known"
+    if named or len(lacking) == len(parameters):
+        verb = "needs" if len(lacking) == 1 else "need"
+        raise InputError(
+            f"{', '.join(lacking)} {verb} events or orders, but {reason}. "
+            "Name such a table in the playbook, or leave the notebook out."
+        )
+    titles = ", ".join(f"{parameters[slug].title} ({slug})" for slug in lacking)
+    return {k: v for k, v in parameters.items() if k not in lacking}, [f"Left out of this report: {titles}: {reason}."]
 
 
 def slugify(name: str) -> str:
@@ -257,7 +288,7 @@ def _prepare_rendering() -> None:
     clean_markdown("ready")
 
 
-def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters]) -> Facts:
+def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters], left_out: Sequence[str]) -> Facts:
     from opslib.run.publish import Facts
 
     periods = []
@@ -268,7 +299,7 @@ def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters]) -> F
         company=data.playbook.company.name,
         period=", ".join(dict.fromkeys(periods)),
         verdict=data.fitness.verdict,
-        problems=[str(problem) for problem in data.fitness.problems],
+        problems=[*left_out, *(str(problem) for problem in data.fitness.problems)],
         fingerprint=data.fingerprint,
     )
 

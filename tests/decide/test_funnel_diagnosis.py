@@ -120,7 +120,7 @@ def test_the_running_experiment_is_read_out_and_told_to_go_on(sample: FunnelDiag
     assert trial is not None
     assert (trial.result.experiment, trial.result.decision.decision) == ("checkout_one_page", "go_on")
     assert trial.result.looks == "always"
-    assert trial.others == ("onboarding_checklist",)
+    assert trial.others == ("june_sale_2026", "onboarding_checklist")
     assert any("go on" in s and "checkout one page" in s for s in describe(sample))
 
 

@@ -116,7 +116,8 @@ def write_good_notebooks(folder: Path, *, charts: int = 1, fail: bool = False) -
 class FakeData:
     """Just enough of `opslib.data.source.Data`."""
 
-    def __init__(self, problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, problems: Sequence[Problem] = (), *, has_activity: bool = True) -> None:
+        self.has_activity = has_activity
         self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"))
         self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
@@ -142,7 +143,7 @@ def open_fake_data(playbook: str | Path) -> FakeData:
                 Problem("users", "user_id", "null_key", 2, 9, "unfit", "have no value"),
             ]
         )
-    return FakeData()
+    return FakeData(has_activity="subscriptions" not in str(playbook))
 
 
 def fake_source_module() -> types.ModuleType:

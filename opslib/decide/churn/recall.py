@@ -1,0 +1,128 @@
+"""Whom to win back and how, and what winning back has brought so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ibis
+
+from opslib.decide.scope import Scope
+from opslib.decide.winback.lists import Offer
+from opslib.decide.winback.plan import WinBackPlan, plan_win_back
+from opslib.errors import InputError, suggest_name
+from opslib.measure.churn import ChurnDefinition
+from opslib.measure.recall import RecallResult, measure_recall
+from opslib.measure.recall_arms import HOLDOUT, TREATED
+from opslib.measure.rfm import label_customers
+
+# What the handbook offers customers who are not recent (H10, H16), until the playbook names offers of its own.
+OFFERS = {
+    "important_keep": "Dedicated service, early access",
+    "important_win_back": "Exclusive benefit",
+    "general_keep": "Coupon or limited offer",
+    "general_win_back": "Recall message",
+}
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Winning back.
+
+    Attributes:
+        plan: who of the customers gone silent gets which offer by which channel; None without orders.
+        measured: what the last campaign with a holdout brought; None where there was none.
+        silent_days: customers on the list have not been active for so many days.
+    """
+
+    plan: WinBackPlan | None
+    measured: RecallResult | None
+    silent_days: int
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Flat records of both parts; never a user."""
+        return [record for part in (self.plan, self.measured) if part is not None for record in part.findings()]
+
+
+def plan_recall(scope: Scope, definition: ChurnDefinition, *, budget_amount: float, experiment: str = "") -> Recall:
+    """Plan the next recall, and measure the last one.
+
+    Raises:
+        InputError: an experiment that is not there.
+    """
+    days = definition.need_days()
+    plan = plan_list(scope, days, budget_amount=budget_amount) if scope.data.has("orders") else None
+    return Recall(plan, _measure(scope, experiment), days)
+
+
+def plan_list(scope: Scope, silent_days: int, *, budget_amount: float = 0.0) -> WinBackPlan:
+    """Plan whom of the customers gone silent to win back, as the playbook's [win_back] says.
+
+    Raises:
+        InputError: there are no orders.
+    """
+    orders = scope.table("orders")
+    if orders is None:
+        raise InputError("Winning back needs the table orders (user_id, ts, amount), which the playbook does not have.")
+    settings, data = scope.data.playbook.win_back, scope.data
+    customers = label_customers(orders, as_of=scope.as_of, calendar=data.calendar)
+    seen = scope.active_days.group_by("user_id").aggregate(last_day=lambda t: t.day.max())
+    joined = customers.inner_join(seen, "user_id")
+    silent = ibis.date(scope.as_of).delta(joined.last_day, unit="day") >= silent_days
+    gone = joined.filter(silent & ~joined.recent)
+    # What a customer who comes back once is worth: an order as large as theirs were.
+    segments = gone.select(
+        "user_id", segment=gone.cell, order_amount=ibis.greatest(gone.monetary_amount / gone.frequency_count, 0.0)
+    )
+    offers = {name: Offer(offer.name, offer.cost) for name, offer in settings.offers.items()}
+    messages = scope.table("messages")
+    costs = dict(settings.message_costs)
+    if not costs and messages is not None:
+        found = data.execute(messages.select("channel").distinct().order_by("channel").limit(20))
+        costs = {str(name): 0.0 for name in found["channel"].dropna()}
+    return plan_win_back(
+        segments,
+        messages,
+        as_of=scope.as_of,
+        offers=offers or OFFERS,
+        channels=costs,
+        calendar=data.calendar,
+        value="order_amount",
+        budget=budget_amount or None,
+        holdout=settings.holdout_rate,
+        cap_messages=settings.most_messages,
+        seed=settings.seed,
+    )
+
+
+def _measure(scope: Scope, experiment: str) -> RecallResult | None:
+    exposures, orders, data = scope.table("exposures"), scope.table("orders"), scope.data
+    if exposures is None or (orders is None and not data.has("events")):
+        return None
+    arms = exposures.filter(exposures.variant.isin([TREATED, HOLDOUT]))
+    counted = arms.group_by("experiment").aggregate(last_at=arms.ts.max(), variants=arms.variant.nunique())
+    found = data.execute(counted.order_by([counted.last_at.desc(), "experiment"]))
+    names = [str(r.experiment) for r in found.itertuples() if r.variants == len((TREATED, HOLDOUT))]
+    if experiment and experiment not in names:
+        known = f"There are: {', '.join(names)}." if names else "There is none."
+        hint = suggest_name(experiment, names)
+        raise InputError(f"No campaign '{experiment}' with the variants treated and holdout.{hint} {known}")
+    if not names:
+        return None
+    by, table = ("orders", orders) if orders is not None else ("events", scope.table("events"))
+    assert table is not None
+    chosen = experiment or names[0]
+    planned = data.playbook.experiments.get(chosen)
+    shares = planned.shares if planned is not None else None
+    return measure_recall(
+        exposures,
+        {by: table},
+        experiment=chosen,
+        holdout_share=shares[HOLDOUT] / sum(shares.values()) if shares and HOLDOUT in shares else None,
+        as_of=scope.as_of,
+        by=by,
+        messages=scope.table("messages"),
+        campaign=planned.campaign if planned is not None else "",
+        message_costs=data.playbook.win_back.message_costs or None,
+        calendar=data.calendar,
+    )
