@@ -10,6 +10,7 @@ from hypothesis import settings
 
 # Here and not in the fixture: some tests put others in their place.
 from opslib.data.source import open_data
+from opslib.decide.churn.investigation import ChurnInvestigation, investigate_churn
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.decide.growth.model import GrowthModel, model_growth
 
@@ -41,6 +42,12 @@ def sample_growth() -> GrowthModel:
 def sample_funnel() -> FunnelDiagnosis:
     """The sample company's funnel diagnosis, made once."""
     return diagnose_funnel(open_data(ROOT / "playbook.toml"))
+
+
+@pytest.fixture(scope="session")
+def sample_churn() -> ChurnInvestigation:
+    """The sample company's churn investigation, made once."""
+    return investigate_churn(open_data(ROOT / "playbook.toml"))
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ SILENT_DAYS = 28
 # A coupon that expired unused may weigh on its holder for so long; another one in this time blurs the date.
 ALONE_DAYS = 14
 MINIMUM_LEAVERS = 5
+# The sides of a placebo date are less than half as long, so a trend shows on them as so much less (as a power).
+PLACEBO_REACH = 7 / 3
 JUMP_COLUMNS = ("cut_day", "kind", "group", "before_count", "before_left_count", "after_count", "after_left_count",
                 "before_rate", "after_rate", "ratio", "ratio_low", "ratio_high")  # fmt: skip
 
@@ -48,8 +50,8 @@ class ExpiryResult:
         jump: how many times the chance to leave on a day jumps at expiry for holders of unused coupons, against those
             who had used theirs.
         coupons_count: coupons whose date stands alone; crowded_count: left out, as another of the user's expired near.
-        evidence: "natural_experiment" where both the unused and the difference jump beyond doubt and no placebo does,
-            else "association".
+        evidence: "natural_experiment" where both the unused and the difference jump beyond doubt and no placebo does
+            (or by clearly less, as with a steady rise), else "association".
         notes: what a reader must know, in plain words.
     """
 
@@ -243,7 +245,9 @@ def _judge(jumps: pd.DataFrame, minimum: int) -> tuple[str, list[str]]:
     unused, difference = (_find_jump(jumps, "expiry", group).iloc[0] for group in ("unused", "difference"))
     placebo = _find_jump(jumps, "placebo", "unused")
     # A fall is to be expected: the weary leave first, and those who are left leave less each day.
-    moved = placebo[placebo["ratio_low"] > 1]
+    # A steady rise moves the placebos too, over shorter stretches: the jump must be clearly more than that.
+    steady = placebo["ratio_high"].clip(lower=1) ** PLACEBO_REACH
+    moved = placebo[(placebo["ratio_low"] > 1) & (steady >= unused["ratio_low"])]
     if not np.isfinite(unused["ratio"]):
         return "association", [f"Fewer than {minimum} holders of unused coupons left before or after the date."]
     if not unused["ratio_low"] > 1:

@@ -266,7 +266,8 @@ def _compare(own: Floats, rest: Floats, inside: Floats, outside: Floats, noise: 
         mix_effect, mix_log_p = _compare_shares(own, rest)
     few = np.flatnonzero(~np.isnan(excess) & (fewest < _FEW))
     exact = compare_odds_exactly(own[few], rest[few])
-    mute = np.flatnonzero(find_least_odds_p(own[few], rest[few]) > _SAYS_SOMETHING)
+    mute = np.flatnonzero(exact > _SAYS_SOMETHING)
+    mute = mute[find_least_odds_p(own[few[mute]], rest[few[mute]]) > _SAYS_SOMETHING]
     alike = compare_where_alike(own[few[mute]], rest[few[mute]], _FEW)
     exact[mute] = np.where(np.isnan(alike), exact[mute], alike)
     in_odds[few] = np.log(np.maximum(exact, 1e-300))

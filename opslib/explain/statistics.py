@@ -253,7 +253,12 @@ def compare_where_alike(group: ArrayLike, others: ArrayLike, few: float) -> Any:
         x, n, y, m = pairs[name]
         alike = np.flatnonzero((np.maximum(x, y) < few) | (np.maximum(n - x, m - y) < few))
         alike = alike[compare_shares_exactly(*(c[alike] for c in pairs[name])) > _ALIKE]
-        decided[alike] = np.fmax(decided[alike], compare_shares_exactly(*(c[alike] for c in pairs[other])))
+        x, n, y, m = (c[alike] for c in pairs[other])
+        z = (x / n - y / m) / np.sqrt(_nan_where_zero((x + y) * (n + m - x - y) / (n + m) ** 2 * (1 / n + 1 / m)))
+        p = np.nan_to_num(np.exp(log_p_value(z)), nan=1.0)
+        small = np.flatnonzero(np.minimum(np.minimum(x, n - x), np.minimum(y, m - y)) < few)
+        p[small] = compare_shares_exactly(x[small], n[small], y[small], m[small])
+        decided[alike] = np.fmax(decided[alike], p)
     shares, variances = [], []
     for x, n in ((own[:, 2], own[:, 3]), (own[:, 0], own[:, 1]), (rest[:, 2], rest[:, 3]), (rest[:, 0], rest[:, 1])):
         shares.append((x + 1) / (n + 2))

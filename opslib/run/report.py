@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def make_report(
     on_stage("Checking the data")
     with _Preparation() as ready:
         data = open_input(parameters)
-        parameters, left_out = leave_out(parameters, data, named=bool(names))
+        parameters, left_out = leave_out(parameters, data, named=bool(names), texts=texts or {})
         for model in parameters.values():
             model.check_data(data)
         out = out or check_destination(Path("reports") / slugify(data.playbook.company.name))
@@ -182,7 +182,7 @@ def open_input(parameters: Mapping[str, NotebookParameters]) -> Data:
 
 
 def leave_out(
-    parameters: Mapping[str, NotebookParameters], data: Data, *, named: bool
+    parameters: Mapping[str, NotebookParameters], data: Data, *, named: bool = False, texts: Collection[str] = ()
 ) -> tuple[dict[str, NotebookParameters], list[str]]:
     """Leave out notebooks that these data cannot fill, as long as nobody asked for them.
 
@@ -190,25 +190,30 @@ def leave_out(
         parameters: notebook -> its parameters.
         data: the company's data.
         named: whether the user named the notebooks.
+        texts: the parameters that the user named.
 
     Returns:
         What is left, and a sentence that names the others; no sentence where there are none.
 
     Raises:
-        InputError: the user named such a notebook, or nothing would be left.
+        InputError: the user named such a notebook, or a parameter that only such notebooks have, or nothing is left.
     """
-    lacking = [slug for slug, model in parameters.items() if model.needs_activity and not data.has_activity]
+    rest = {slug: model for slug, model in parameters.items() if data.has_activity or not model.needs_activity}
+    lacking = [slug for slug in parameters if slug not in rest]
     if not lacking:
-        return dict(parameters), []
-    reason = "these data have neither events nor orders, so nobody's activity is known"
-    if named or len(lacking) == len(parameters):
-        verb = "needs" if len(lacking) == 1 else "need"
+        return rest, []
+    known = {name for model in rest.values() for name in type(model).model_fields}
+    stray = [name for name in texts if name not in known]
+    if named or stray or not rest:
+        about = " and ".join(lacking) + " cannot do without"
+        if stray and not named and rest:
+            about = f"Parameter '{stray[0]}' is for notebooks that cannot do without"
         raise InputError(
-            f"{', '.join(lacking)} {verb} events or orders, but {reason}. "
-            "Name such a table in the playbook, or leave the notebook out."
+            f"{about} events or orders, and these data have neither. Name such a table under [tables] in the "
+            "playbook, or do without."
         )
     titles = ", ".join(f"{parameters[slug].title} ({slug})" for slug in lacking)
-    return {k: v for k, v in parameters.items() if k not in lacking}, [f"Left out of this report: {titles}: {reason}."]
+    return rest, [f"Left out of this report, for want of events or orders: {titles}."]
 
 
 def slugify(name: str) -> str:

@@ -25,8 +25,8 @@ def expand(cells: list[tuple[int, int, str, int]]) -> ibis.Table:
 
 
 def test_published_risk_ratio() -> None:
-    """Deaths on tolbutamide and placebo by age: Rothman and Greenland, Modern Epidemiology, 2nd ed., table 15-1 (from the
-    University Group Diabetes Program 1970): pooled risk ratio 1.33, crude 1.44."""
+    """Deaths on tolbutamide and placebo by age: Rothman and Greenland, Modern Epidemiology, 2nd ed., table 15-1 (from
+    the University Group Diabetes Program 1970): pooled risk ratio 1.33, crude 1.44."""
     young = [(1, 1, "under 55", 8), (0, 1, "under 55", 98), (1, 0, "under 55", 5), (0, 0, "under 55", 115)]
     old = [(1, 1, "55 and more", 22), (0, 1, "55 and more", 76), (1, 0, "55 and more", 16), (0, 0, "55 and more", 69)]
     table = expand(young + old)
@@ -37,8 +37,8 @@ def test_published_risk_ratio() -> None:
 
 
 def test_published_attributable_share() -> None:
-    """Antibiotics in pregnancy and sudden infant death: Rothman and Greenland, Modern Epidemiology, 2nd ed., chapters 14
-    and 16: odds ratio 1.42."""
+    """Antibiotics in pregnancy and sudden infant death: Rothman and Greenland, Modern Epidemiology, 2nd ed., chapters
+    14 and 16: odds ratio 1.42."""
     counts = ReasonCounts(*(np.array([float(n)]) for n in (173, 775, 134, 797)))
     row = compare_counts(counts, ratio="odds", minimum=20)
     assert row["odds_ratio"] == pytest.approx(1.42, abs=0.005)
@@ -97,17 +97,17 @@ NON_CAUSES = ["no_badge", "no_invite", "welcome_coupon"]
 
 
 def test_what_only_goes_with_tenure_is_not_named() -> None:
-    """Over 60 companies: raw ratios are large, and some non-cause is named in no more than about one in twenty."""
+    """Over 50 companies: raw ratios are large, and some non-cause is named in no more than about one in twenty."""
     named, raw = 0, []
-    for seed in range(60):
-        frame = simulate(seed, hazard=2.0)
+    for seed in range(50):
+        frame = simulate(seed, 4000, hazard=2.0)
         found = compare_reasons(ibis.memtable(frame), left="left", reasons=NON_CAUSES, strata=["tenure"])
         raw.append(found.reasons.set_index("reason").loc[NON_CAUSES, "raw_risk_ratio"].to_numpy())
         named += len(found.named) > 0
     means = np.mean(raw, axis=0)
     assert (means > [1.3, 1.5, 1.7]).all(), means
-    # At a true rate of 5%, more than 7 of 60 come once in 50 times.
-    assert named <= 7
+    # At a true rate of 5%, more than 6 of 50 come 4 times in 100.
+    assert named <= 6
 
 
 def test_without_strata_they_would_be_named() -> None:
@@ -117,40 +117,42 @@ def test_without_strata_they_would_be_named() -> None:
 
 
 def test_beside_a_planted_cause_non_causes_stay_unnamed() -> None:
-    """False ones among the named stay below the stated share, the cause is first, and its share is about the true one."""
+    """False ones among the named stay below the stated share; the cause is first, with about its true share."""
     false = true = 0
     shares = []
-    for seed in range(100, 130):
+    for seed in range(100, 115):
         frame = simulate(seed, hazard=2.0, planted={"coupon": (0.35, 2.0)})
         found = compare_reasons(ibis.memtable(frame), left="left", reasons=[*NON_CAUSES, "coupon"], strata=["tenure"])
         names = found.named["reason"].tolist()
         true += names[:1] == ["coupon"]
         false += len(set(names) - {"coupon"})
         shares.append(found.estimate_share("coupon").value)
-    assert true == 30
-    assert false <= 4
+    assert true == 15
+    assert false <= 2
     # 35% with twice the risk: .7 / 1.35 of the leavers have it, half of them because of it.
     assert np.mean(shares) == pytest.approx(0.35 * 2 / 1.35 / 2, abs=0.02)
 
 
 def test_chance_is_silent() -> None:
     """Leaving dealt out anew within strata: something is named in at most about 5% of the samples."""
-    reasons = [f"b{i}" for i in range(12)]
+    reasons = [f"b{i}" for i in range(6)]
     rng = np.random.default_rng(5)
     frame = simulate(7, users=2500, hazard=2.0)
     for i, name in enumerate(reasons):
-        frame[name] = rng.random(len(frame)) < 0.05 + 0.05 * i
+        frame[name] = rng.random(len(frame)) < 0.05 + 0.1 * i
     named = 0
-    for _ in range(60):
+    for _ in range(40):
         frame["left"] = frame.groupby("tenure")["left"].transform(lambda x: rng.permutation(x.to_numpy()))
         found = compare_reasons(ibis.memtable(frame), left="left", reasons=reasons, strata=["tenure"], least_ratio=1.0)
         named += len(found.named) > 0
-    assert named <= 7
+    assert named <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("prevalence", "ratio", "power"), [(0.05, 3.0, 1.0), (0.1, 2.0, 0.95), (0.3, 1.5, 0.9), (0.6, 1.3, 0.3), (0.3, 1.3, 0.3)]
-)  # fmt: skip
+    ("prevalence", "ratio", "power"),
+    [(0.05, 3.0, 1.0), (0.1, 2.0, 0.95), (0.3, 1.5, 0.9), (0.6, 1.3, 0.3), (0.3, 1.3, 0.3)],
+)
 def test_power(prevalence: float, ratio: float, power: float) -> None:
     """How often a planted cause is named among 10,000 users of whom about 12% leave anyway."""
     hits = 0
@@ -211,7 +213,7 @@ def test_mistakes_are_named() -> None:
 def simulate_expiry(seed: int, jump: float, used_jump: float = 1.0) -> tuple[ibis.Table, ibis.Table]:
     """Holders of one coupon each, active every second day or so, who leave more from the day of expiry on."""
     rng = np.random.default_rng(seed)
-    users, days = 6000, 60
+    users, days = 4000, 60
     start = dt.date(2026, 1, 1)
     expiry = rng.integers(20, 40, users)
     used = rng.random(users) < 0.3
@@ -238,7 +240,7 @@ def test_expiry_jump_is_found() -> None:
     assert found.evidence == "natural_experiment", found.notes
     assert found.jump.low is not None and found.jump.high is not None
     assert found.jump.low < 3 < found.jump.high
-    assert found.coupons_count == 6000
+    assert found.coupons_count == 4000
 
 
 def test_a_jump_that_everybody_shows_is_no_proof() -> None:
@@ -250,7 +252,7 @@ def test_a_jump_that_everybody_shows_is_no_proof() -> None:
 
 def test_no_jump_is_no_proof() -> None:
     claims = 0
-    for seed in range(8):
+    for seed in range(4):
         days, coupons = simulate_expiry(seed + 10, 1.0)
         found = check_expiry(days, coupons, JANUARY, as_of=dt.date(2026, 3, 1), calendar=UTC, silent_days=14)
         claims += found.evidence == "natural_experiment"

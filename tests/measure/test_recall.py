@@ -123,7 +123,7 @@ def test_fieller_covers() -> None:
     st.lists(st.tuples(st.integers(0, 15), st.integers(-50, 1500), st.integers(-5, 50)), max_size=40),
     st.integers(1, 40),
 )
-@settings(max_examples=15)
+@settings(max_examples=12)
 def test_counts_against_plain_python(draws: Any, bought: Any, days: int) -> None:
     exposures = drawn([(u, arm, AT + dt.timedelta(days=d)) for u, arm, d in draws])
     amounts = [(u, h, float(a)) for u, h, a in bought]
@@ -163,7 +163,9 @@ def test_segments_add_up_and_names_change_nothing() -> None:
     first = ibis.memtable({"user_id": ids, "segment": ["x" if n % 3 else "y" for n in ids]})
     second = ibis.memtable({"user_id": ids[::-1], "segment": ["a" if n % 3 else "b" for n in ids[::-1]]})
     one, two = (recall(exposures, bought, segments=s, holdout_share=0.5) for s in (first, second))
-    assert one.totals == two.totals
+    for first_total, second_total in zip(one.totals.values(), two.totals.values(), strict=True):
+        pair = [(e.value, e.low, e.high) for e in (first_total, second_total)]
+        assert pair[0] == pytest.approx(pair[1]), first_total.name
     assert one.heterogeneity_p_value == pytest.approx(two.heterogeneity_p_value)
     assert one.segments["treated_back_count"].sum() == one.totals["treated_return_rate"].numerator == 300
     q = one.segments.sort_values("p_value")["q_value"].tolist()

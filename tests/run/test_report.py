@@ -215,6 +215,53 @@ def test_only_notebooks_that_are_there(tmp_path: Path) -> None:
         choose_notebooks([], tmp_path / "nowhere")
 
 
+def test_notebooks_without_their_data_are_left_out(
+    tmp_path: Path, notebooks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["report", "--playbook", "subscriptions.toml", "--notebooks", str(notebooks), "--out", str(out)]
+    code, printed, _ = run_cli(capsys, *arguments)
+    assert code == 0
+    assert json.loads(printed)["notebooks"] == {"00_start_here": {"status": "ok"}}
+    index = (out / "index.html").read_text("utf-8")
+    assert "for want of events or orders: Quarterly review (40_quarterly_review)." in index
+    assert "40_quarterly_review.html" not in index
+    assert not (out / "40_quarterly_review.html").exists()
+    assert list(json.loads((out / "findings.json").read_text("utf-8"))["notebooks"]) == ["00_start_here"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["40"], "40_quarterly_review cannot do without events or orders, and these data have neither."),
+        (["00", "40", "--quarter", "2026Q2"], "40_quarterly_review cannot do without"),
+        (["--quarter", "2026Q2"], "Parameter 'quarter' is for notebooks that cannot do without events or orders"),
+    ],
+)
+def test_notebooks_that_are_asked_for_without_their_data_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, notebooks: Path, no_kernel: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    common = ["--playbook", "subscriptions.toml", "--notebooks", str(notebooks), "--out", str(tmp_path / "out")]
+    code, printed, err = run_cli(capsys, "report", *arguments, *common)
+    assert (code, json.loads(printed)["status"]) == (2, "refused")
+    assert message in err
+    assert err.count("error:") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_notebooks_that_all_lack_their_data(tmp_path: Path, no_kernel: None) -> None:
+    fakes.write_notebook(tmp_path / "40_quarterly_review.ipynb", ["1"], fakes.PARAMETERS["40_quarterly_review"])
+    with pytest.raises(InputError, match="40_quarterly_review cannot do without events or orders"):
+        make_report([], {"playbook": "subscriptions.toml"}, out=tmp_path / "out", notebooks=tmp_path)
+
+
+def test_which_notebooks_need_activity() -> None:
+    free = [slug for slug, model in NOTEBOOKS.items() if not model.needs_activity]
+    assert "00_start_here" in free
+    assert not {"10_growth_model", "20_funnel_diagnosis", "40_quarterly_review"} & set(free)
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_run_leaves_nothing(signal_number: int, tmp_path: Path, process_env: dict[str, str]) -> None:
     fakes.write_notebook(
