@@ -57,18 +57,12 @@ def write_playbook(
         raise InputError(f"'{out}' exists. Name another file with --out, or replace it with --force.")
     if not out.parent.is_dir():
         raise InputError(f"There is no folder '{out.parent}' to write the playbook to.")
-    guesses: dict[str, TableGuess] = {}
-    files: list[Path] = []
-    for source in sources:
-        found = find_files(str(source), Path.cwd())
-        files += found
-        for guess in _guess_source(Path(source), found, out.parent):
-            if guess.table in guesses:
-                raise InputError(
-                    f"'{guess.source}' and '{guesses[guess.table].source}' both look like table {guess.table}. "
-                    "Name one of them, or put the parts of one table into a folder of their own and name the folder."
-                )
-            guesses[guess.table] = guess
+    found = {Path(source): find_files(str(source), Path.cwd()) for source in sources}
+    files = [file for parts in found.values() for file in parts]
+    guesses = _guess_all(found, out.parent)
+    if not guesses.keys() & {"events", "orders", "subscriptions"}:
+        # Users with an end can be subscriptions, which make a company where nothing else tells who was there.
+        guesses = _guess_all(found, out.parent, subscriptions_first=True)
     name = files[0].stem if len(files) == 1 else files[0].parent.resolve().name
     company = guess_last_day(guesses, files)
     partial = out.with_name(out.name + ".partial")
@@ -81,16 +75,37 @@ def write_playbook(
     return list(guesses.values())
 
 
-def _guess_source(source: Path, files: list[Path], folder: Path) -> list[TableGuess]:
+def _guess_all(found: dict[Path, list[Path]], folder: Path, subscriptions_first: bool = False) -> dict[str, TableGuess]:
+    guesses: dict[str, TableGuess] = {}
+    for source, files in found.items():
+        for guess in _guess_source(source, files, folder, subscriptions_first):
+            if guess.table in guesses:
+                raise InputError(
+                    f"'{guess.source}' and '{guesses[guess.table].source}' both look like table {guess.table}. "
+                    "Name one of them, or put the parts of one table into a folder of their own and name the folder."
+                )
+            guesses[guess.table] = guess
+    return guesses
+
+
+def _guess_source(source: Path, files: list[Path], folder: Path, subscriptions_first: bool = False) -> list[TableGuess]:
     """One table a file; but the files of a folder or glob that all look like one table are its parts."""
-    guesses = [guess_table(file, folder=folder) for file in files]
+    guesses = [guess_table(file, folder=folder, subscriptions_first=subscriptions_first) for file in files]
     if len(files) == 1 or len({guess.table for guess in guesses}) > 1:
         return guesses
-    return [guess_table(*files, folder=folder, source=source)]
+    return [guess_table(*files, folder=folder, source=source, subscriptions_first=subscriptions_first)]
 
 
-def guess_table(*files: Path, folder: Path = Path(), source: Path | None = None) -> TableGuess:
+def guess_table(
+    *files: Path, folder: Path = Path(), source: Path | None = None, subscriptions_first: bool = False
+) -> TableGuess:
     """Guess what a file is, or the parts of one table, which `source` (a folder or glob) names.
+
+    Args:
+        files: the file, or its parts.
+        folder: where the playbook will be.
+        source: what to name instead of the file.
+        subscriptions_first: whether what can be subscriptions is, though it could be another table as well.
 
     Raises:
         InputError: there is no column that reads like a time or like a user.
@@ -106,7 +121,8 @@ def guess_table(*files: Path, folder: Path = Path(), source: Path | None = None)
     rows = int(raw.count().to_pandas())
     if rows == 0:
         raise InputError(f"'{file.name}' has column names, but no rows: there is nothing to look at.")
-    table = _choose_table(file, raw, form)
+    can_be = subscriptions_first and looks_like_subscriptions(file, raw)
+    table = "subscriptions" if can_be else _choose_table(file, raw, form)
     guess = TableGuess(table, _relative(source or file, folder), rows)
     if form.kind == "text" and (form.delimiter != "," or not form.header):
         guess.settings.append(Guess("delimiter", json.dumps(form.delimiter), "what stands between the values"))

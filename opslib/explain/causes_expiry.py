@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import pandas as pd
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError
 from opslib.measure.churn_spells import EPOCH, need_columns
-from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile, to_plain_record
+from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile, to_plain_record
 from opslib.measure.grains import index_days
 
 SIDE_DAYS = 7
@@ -242,12 +243,17 @@ def _find_jump(jumps: pd.DataFrame, kind: str, group: str) -> pd.DataFrame:
 
 def _judge(jumps: pd.DataFrame, minimum: int) -> tuple[str, list[str]]:
     """The evidence, and why it is no better."""
-    unused, difference = (_find_jump(jumps, "expiry", group).iloc[0] for group in ("unused", "difference"))
+    unused, difference = (_find_jump(jumps, "expiry", group).iloc[0].to_dict() for group in ("unused", "difference"))
     placebo = _find_jump(jumps, "placebo", "unused")
     # A fall is to be expected: the weary leave first, and those who are left leave less each day.
     # A steady rise moves the placebos too, over shorter stretches: the jump must be clearly more than that.
-    steady = placebo["ratio_high"].clip(lower=1) ** PLACEBO_REACH
-    moved = placebo[(placebo["ratio_low"] > 1) & (steady >= unused["ratio_low"])]
+    value, error = _to_log(unused)
+    moved = False
+    for row in placebo.to_dict("records"):
+        drift, spread = _to_log(row)
+        rises = drift > quantile(1 - (1 - CONFIDENCE) / len(placebo)) * spread
+        more = value - PLACEBO_REACH * drift > quantile() * math.hypot(error, PLACEBO_REACH * spread)
+        moved = moved or (rises and not more)
     if not np.isfinite(unused["ratio"]):
         return "association", [f"Fewer than {minimum} holders of unused coupons left before or after the date."]
     if not unused["ratio_low"] > 1:
@@ -259,11 +265,16 @@ def _judge(jumps: pd.DataFrame, minimum: int) -> tuple[str, list[str]]:
         return "association", [
             "Leaving jumps at expiry, but not clearly more than for those who had used their coupon."
         ]
-    if len(moved):
+    if moved:
         return "association", [
             "Leaving also jumps on a day on which nothing expired, so the date may not be the reason."
         ]
     return "natural_experiment", []
+
+
+def _to_log(row: Mapping[Any, Any]) -> tuple[float, float]:
+    """The logarithm of a ratio and its standard error, from its interval."""
+    return math.log(row["ratio"]), math.log(row["ratio_high"] / row["ratio_low"]) / (2 * quantile())
 
 
 def _to_estimate(jumps: pd.DataFrame) -> Estimate:

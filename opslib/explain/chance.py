@@ -98,8 +98,7 @@ def judge_scatter(counts: Floats, members: Members, measure: Measure, wanted: In
     sure = np.flatnonzero(places <= _SURE)
     if len(sure):
         strays = np.minimum(strays, _compare_with_strays(seen, members, wanted, sure[np.argsort(-clear[sure])]))
-    several = (weight[wanted] >= _SEVERAL) & (len(counts) >= _LEAST_CELLS)
-    chance[wanted] = np.where(several, places[wanted], strays)
+    chance[wanted] = np.minimum(1.0, 2 * np.minimum(places[wanted], strays))
     return chance
 
 

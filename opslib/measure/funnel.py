@@ -212,20 +212,28 @@ def measure_funnel(
     if unit not in UNITS:
         raise InputError(f"'{unit}' for unit:{suggest_name(unit, UNITS)} Choose from {', '.join(UNITS)}.")
     _check_breakdown(breakdown, attribution, attributes, events, len(funnel.steps))
-    attempts = read_attempts(events, funnel, unit, session, plan)
+    attempts = read_attempts(events, funnel, unit, session, plan, (breakdown, attribution) if funnel.values else None)
     _, empty = check_names(events, attempts.count_masks(), funnel)
     columns = list_unit_columns(funnel, unit, session)
     traced = attempts.settle(True, every=trend is not None)
     outcomes = traced.outcomes
-    waiting = attempts.settle(False).outcomes if funnel.mature_key < funnel.end_key else None
+    late = attempts.settle(False) if funnel.mature_key < funnel.end_key else None
+    waiting = None if late is None else late.outcomes
     counts, open_counts = count_levels(outcomes, None), None if waiting is None else count_levels(waiting, None)
     effect = 1.0 if unit == "users" else measure_clustering(outcomes)
     frame = _tabulate(counts, open_counts, funnel, minimum, effect)
     by_segment = None
     if breakdown:
-        by_segment = _break_down(
-            [outcomes, waiting], attempts.rows, funnel, columns, (breakdown, attribution, attributes), minimum, effect
-        )
+        wanted = (breakdown, attribution, attributes)
+        labelled = [
+            None
+            if t is None
+            else t.outcomes
+            if t.labelled
+            else label_outcomes(t.outcomes, attempts.rows, funnel, columns, *wanted).cache()
+            for t in (traced, late)
+        ]
+        by_segment = _break_down(labelled, funnel, minimum, effect)
     moving = None
     if traced.trend is not None and trend is not None:
         clock = Clock(trend, funnel.calendar, as_of)
@@ -291,16 +299,7 @@ def _add_rates(frame: pd.DataFrame, head: str, below: pd.Series, minimum: int, e
     return frame.assign(**{f"{head}_rate": rate, f"{head}_low": low, f"{head}_high": high})
 
 
-def _break_down(
-    outcomes: Sequence[ir.Table | None],
-    rows: ir.Table,
-    funnel: Funnel,
-    unit: list[str],
-    wanted: tuple[str, Attribution, ir.Table | None],
-    minimum: int,
-    effect: float,
-) -> pd.DataFrame:
-    labelled = [None if o is None else label_outcomes(o, rows, funnel, unit, *wanted).cache() for o in outcomes]
+def _break_down(labelled: Sequence[ir.Table | None], funnel: Funnel, minimum: int, effect: float) -> pd.DataFrame:
     assert labelled[0] is not None
     labels = choose_labels(labelled[0])
     counts, waiting = (None if o is None else count_levels(o, labels) for o in labelled)

@@ -66,7 +66,8 @@ def _trace_ordered(rows: ir.Table, began: ir.Table, funnel: Funnel, best_only: b
         if best_only and not limits:
             levels.append(_leave_last(before, found, i, funnel).cache())
             continue
-        if not limits or i > limits[-1]:
+        # Where a later step could ask for an event that is used up, the first way to get here is not enough.
+        if not limits or (i > limits[-1] and not funnel.shared_steps):
             levels.append(_arrive_first(before, found, i, funnel).cache())
             continue
         arrivals = _arrive_anyhow(arrivals, found, i, funnel).cache()

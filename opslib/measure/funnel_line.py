@@ -84,6 +84,25 @@ class Chain:
             good |= self.line.code == code
         return good
 
+    def find_values(self, places: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        """The first in the alphabet of the values that events of a place's moment have, of those with any of the bits.
+
+        Args:
+            places: where.
+            bits: for each place which steps the events can fill.
+        """
+        assert self.line.value is not None
+        masks = np.array(self.packed.masks, dtype=np.int64)
+        best = np.full(len(places), len(self.packed.values or ()), dtype=np.uint8)
+        left, now = np.arange(len(places)), self.floor(places)
+        while len(left):
+            good = (masks[self.line.code[now]] & bits[left]) > 0
+            best[left[good]] = np.minimum(best[left[good]], self.line.value[now[good]])
+            more = now + 1 < len(self.at)
+            more[more] = self.at[now[more] + 1] == self.at[now[more]]
+            left, now = left[more], now[more] + 1
+        return best
+
     def floor(self, places: np.ndarray) -> np.ndarray:
         """The first place of each place's moment."""
         return np.searchsorted(self.at, self.at[places])
@@ -100,16 +119,16 @@ class Chain:
     def pick_entries(self, mature: bool | None) -> np.ndarray:
         """The events that may start an attempt: with their whole window behind them, without it, or (None) all."""
         funnel, layout = self.funnel, self.packed.layout
-        good = self.can_be((1 << len(funnel.steps)) - 1 if funnel.order == "any" else 1)
+        entries = np.flatnonzero(self.can_be((1 << len(funnel.steps)) - 1 if funnel.order == "any" else 1))
 
         def tick(key: int) -> int:
             return -(-(key // funnel.scale - layout.origin) // layout.resolution)
 
-        ticks = self.tick_of(self.at)
-        good &= ticks < tick(min(funnel.end_key, funnel.mature_key) if mature else funnel.end_key)
+        ticks = self.tick_of(self.at[entries])
+        good = ticks < tick(min(funnel.end_key, funnel.mature_key) if mature else funnel.end_key)
         if mature is False:
             good &= ticks >= tick(funnel.mature_key)
-        return np.flatnonzero(good)
+        return entries if good.all() else entries[good]
 
     def trace(self, entries: np.ndarray, *, best_only: bool) -> list[Places]:
         """For each step the attempts that get to it; `best_only` as in `funnel_chain.trace_attempts`."""
@@ -127,7 +146,7 @@ class Chain:
         return self._trace_ordered(entries, best_only and funnel.scale == 1)
 
     def _trace_ordered(self, entries: np.ndarray, best_only: bool) -> list[Places]:
-        steps = self.funnel.steps
+        funnel, steps = self.funnel, self.funnel.steps
         limits = [i for i, step in enumerate(steps) if i >= 2 and step.at_most is not None]
         levels = [[entries]]
         owners, arrivals = np.arange(len(entries) if limits else 0), [entries]
@@ -139,7 +158,8 @@ class Chain:
                 apart = np.ones(len(entries), dtype=bool)
                 np.not_equal(entries[1:], entries[:-1] + 1, out=apart[:-1])
                 before = [entries[apart]]
-            if not limits or i > limits[-1]:
+            # Where a later step could ask for an event that is used up, the first way to get here is not enough.
+            if not limits or (i > limits[-1] and not funnel.shared_steps):
                 levels.append(self._arrive_first(before, i, best_only and not limits))
                 continue
             owners, arrivals = self._arrive_anyhow(owners, arrivals, entries, i)

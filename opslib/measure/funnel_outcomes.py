@@ -49,11 +49,13 @@ class Traced:
         trend: what `count_trend` needs, where it was asked for.
         outcomes: one row a unit: its columns, the funnel's keys, start, s1 ..., level, reached.
         excluded_count: units of which every attempt was spoiled.
+        labelled: outcomes have value too, as of `label_outcomes`.
     """
 
     trend: TrendTables | None
     outcomes: ir.Table
     excluded_count: int
+    labelled: bool = False
 
 
 def list_unit_columns(funnel: Funnel, unit: FunnelUnit, session: str) -> list[str]:

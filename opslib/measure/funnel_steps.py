@@ -228,10 +228,10 @@ def _number_ties(rows: ir.Table, funnel: Funnel) -> ir.Table:
     rows = rows.mutate(_last=(own == 0).cast("int8"), _low=own & -own, _own=own)
     if funnel.order != "strict":
         # More of a kind than there are steps can never be used.
-        kind = ibis.row_number().over(group_by=[*funnel.keys, "key", "mask"])
+        kind = ibis.row_number().over(group_by=[*funnel.keys, "key", "mask"], order_by=list(funnel.values))
         rows = rows.mutate(_kind=kind)
         rows = rows.filter(rows._kind <= len(funnel.steps)).drop("_kind")
-    place = ibis.row_number().over(group_by=[*funnel.keys, "key"], order_by=["_last", "_low", "_own"])
+    place = ibis.row_number().over(group_by=[*funnel.keys, "key"], order_by=["_last", "_low", "_own", *funnel.values])
     rows = rows.mutate(_place=place)
     key = rows.key * TIES + ibis.least(rows._place, TIES - 1)
     return rows.mutate(key=key.cast("int64")).drop("_last", "_low", "_own", "_place")

@@ -141,8 +141,6 @@ def measure_recall(
     """
     calendar = calendar or Calendar()
     _check_options(tables, by, days, holdout_share, message_costs or {}, level, power)
-    if messages is None and (message_costs or campaign):
-        raise InputError("message_costs and campaign speak of messages: give the table messages too.")
     assigned = read_assigned(exposures, experiment=experiment, arms=(holdout, treated), as_of=as_of, calendar=calendar)
     metrics = [Metric(BACK, Behavior(by, tuple(events), days=(0, days)), role="primary")]
     if "orders" in tables and "amount" in tables["orders"].columns:
@@ -160,7 +158,7 @@ def measure_recall(
         check_campaign(messages, campaign)
     everybody = sums.drop(columns="segment").groupby("variant").sum()
     comparisons = readout.comparisons.set_index("metric")
-    spent = bool(message_costs) or costs is not None
+    spent = (bool(message_costs) and messages is not None) or costs is not None
     row = tabulate_row("", comparisons, everybody, arms, messages is not None, spent, level)
     totals = estimate_totals(row, readout, everybody, arms, level)
     table = pd.DataFrame(columns=list(COLUMNS))
@@ -170,8 +168,10 @@ def measure_recall(
     spread = tested["treated_rate"] * (1 - tested["treated_rate"]) / tested["treated_count"]
     spread += tested["holdout_rate"] * (1 - tested["holdout_rate"]) / tested["holdout_count"]
     unlike = judge_heterogeneity(tested["lift_rate"].astype(float), spread.astype(float))
-    notes = tuple(_list_notes(row, assigned, arms, holdout_share, split, days, int(sums["free"].sum())))
-    return RecallResult(experiment, as_of, days, readout, totals, table, unlike, notes)
+    notes = list(_list_notes(row, assigned, arms, holdout_share, split, days, int(sums["free"].sum())))
+    if message_costs and messages is None:
+        notes.append("There is no messages table, so what the messages cost is not known.")
+    return RecallResult(experiment, as_of, days, readout, totals, table, unlike, tuple(notes))
 
 
 def _check_split(

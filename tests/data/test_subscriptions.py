@@ -1,5 +1,7 @@
 """A company whose only data are subscriptions: what opens, what is refused, and what cannot be asked of it."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import datetime as dt

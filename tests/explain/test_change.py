@@ -228,6 +228,28 @@ def test_a_changing_mix_moves_no_rates() -> None:
     assert np.mean(named) <= 0.05
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ([(168, 168), (168, 168)], [(168, 168), (84, 168)], ["rate", "b"]),
+        ([(0, 168), (0, 168)], [(67, 168), (0, 168)], ["rate", "a"]),
+        ([(0, 1000), (0, 1000)], [(3, 1000), (400, 1000)], ["rate", "b"]),
+        ([(168, 168), (167, 168)], [(84, 168), (168, 168)], ["rate", "a"]),
+        ([(168, 168), (84, 168)], [(168, 168), (168, 168)], ["rate", "b"]),
+        ([(168, 168), (100, 168)], [(168, 168), (30, 168)], ["rate", "b"]),
+        ([(300, 300)] * 5, [(300, 300)] * 4 + [(180, 300)], ["rate", "e"]),
+        ([(168, 168)] * 2, [(168, 168)] * 2, []),
+        ([(0, 168), (0, 168)], [(60, 168), (67, 168)], []),
+        # Of 30 users none failed in either period, and 5 points more would hardly have shown.
+        ([(0, 30), (50, 1000)], [(0, 30), (100, 1000)], []),
+    ],
+)
+def test_rates_of_nothing_and_of_everything(before: list, after: list, named: list[str]) -> None:
+    frames = [pd.DataFrame(t, columns=["x", "n"]).assign(name=list("abcde")[: len(t)]) for t in (before, after)]
+    causes = explain_change(*frames, dimensions=["name"], numerator="x", denominator="n").causes
+    assert causes[["kind", "segment"]].values.tolist() == ([[named[0], f"name={named[1]}"]] if named else [])
+
+
 def test_few_counts_are_tested_exactly() -> None:
     """3 of 20 against 0 of 20 is chance, whatever the normal approximation says of a segment without failures."""
     before = to_counts(("ads", "web", 0, 20), ("search", "web", 500, 1000))

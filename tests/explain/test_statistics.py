@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from opslib.explain.statistics import (
     compare_odds_exactly,
     compare_shares_exactly,
+    compare_where_alike,
     compute_terms,
     estimate_difference,
     estimate_log_odds,
     estimate_log_ratio,
+    find_least_odds_p,
     log_p_value,
     score_association,
 )
@@ -127,6 +129,29 @@ def test_exact_test_of_odds_equals_enumeration(group: tuple[int, ...], others: t
             chances[x] = first * math.comb(n2, y) * math.comb(m2, a2 + b2 - y)
     expected = sum(c for c in chances.values() if c <= chances[a1]) / sum(chances.values())
     assert compare_odds_exactly(group, others) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+@settings(max_examples=30)
+@given(table, table)
+def test_least_p_value_of_the_exact_test_is_the_smallest_there_is(
+    group: tuple[int, ...], others: tuple[int, ...]
+) -> None:
+    (b1, m1, a1, n1), (b2, m2, a2, n2) = group, others
+    possible = []
+    for x in range(n1 + 1):
+        own, rest = (a1 + b1 - x, m1, x, n1), (b2 + x - a1, m2, a2 + a1 - x, n2)
+        if 0 <= own[0] <= m1 and 0 <= rest[0] <= m2 and 0 <= rest[2] <= n2:
+            possible.append(float(compare_odds_exactly(own, rest)))
+    assert float(find_least_odds_p(group, others)) == pytest.approx(min(possible))
+
+
+def test_a_common_change_from_nothing_is_rarely_told_apart() -> None:
+    """Both groups start at 0%, and reach 3% alike."""
+    rng = np.random.default_rng(5)
+    after = rng.binomial([200, 900], 0.03, size=(4000, 2)).astype(float)
+    nothing = np.zeros(len(after))
+    rows = [np.stack([nothing, nothing + n, after[:, i], nothing + n], axis=1) for i, n in enumerate((200, 900))]
+    assert np.mean(compare_where_alike(*rows, few=10) <= 0.05) <= 0.05
 
 
 @settings(max_examples=30)

@@ -85,6 +85,12 @@ def test_limits_between_steps_look_at_every_way_through() -> None:
     assert count(to_events(rows), ["a", Step("b", at_most=HOUR / 2), "c"]) == [1, 0, 0]
 
 
+def test_an_event_used_on_the_way_that_a_limit_forces_is_not_used_again() -> None:
+    """Only the second b lets a follow at once, and so the last step has no b left."""
+    rows: Events = [(1, 0, "a"), (1, 0, "b"), (1, 1, "a"), (1, 1, "b")]
+    assert count(to_events(rows), ["a", "b", Step("a", at_most=0 * HOUR), "b"], window=HOUR) == [1, 1, 1, 0]
+
+
 def test_steps_held_to_one_property_and_filtered_by_another() -> None:
     rows: Events = [(1, 0, "a"), (1, 1, "b"), (2, 0, "a"), (2, 1, "b")]
     events = to_events(rows, item=["x", "y", "x", "x"], shop=["n", "n", "s", "n"])

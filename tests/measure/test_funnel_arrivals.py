@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.data.periods import DAY, Period
@@ -78,6 +78,7 @@ streams = st.lists(
 )
 
 
+@settings(max_examples=25)
 @given(rows=streams, step=st.integers(2, 3), order=st.sampled_from(["ordered", "any"]))
 def test_arrivals_are_the_entrants_that_the_funnel_counts(rows: list[Row], step: int, order: Any) -> None:
     rows = [*rows, *((9, 500, event, "web") for event in "abc")]

@@ -82,10 +82,21 @@ def measure_posthog(case: dict[str, Any]) -> Any:
     )
 
 
-def test_cases_of_posthog(shared: Path) -> None:
+def test_cases_of_posthog(shared: Path, plan: str) -> None:
     """Every case, counts and, where the case has them, times and breakdown."""
     cases = load(shared, "posthog_funnel_cases.json")
     assert len(cases) >= 20
+    check_posthog(cases if plan == "packed" else cases[::2])
+
+
+@pytest.mark.slow
+def test_all_cases_in_the_engine(shared: Path, plan: str) -> None:
+    """The windows plan is slow: by default it gets every second and third."""
+    check_posthog(load(shared, "posthog_funnel_cases.json"))
+    check_clickhouse(load(shared, "clickhouse_windowfunnel_cases.json"))
+
+
+def check_posthog(cases: list[dict[str, Any]]) -> None:
     for case in cases:
         result, expected = measure_posthog(case), case["expected"]
         assert result.steps["converted_count"].tolist() == expected["counts"], case["id"]
@@ -99,10 +110,14 @@ def test_cases_of_posthog(shared: Path) -> None:
                 assert frame.loc[frame["segment"] == value, "converted_count"].tolist() == counts, case["id"]
 
 
-def test_cases_of_clickhouse(shared: Path) -> None:
+def test_cases_of_clickhouse(shared: Path, plan: str) -> None:
     """Every case: its level, or ours where the meaning differs."""
     cases = load(shared, "clickhouse_windowfunnel_cases.json")
     assert {c["id"] for c in cases} >= set(OURS_OF_CLICKHOUSE)
+    check_clickhouse(cases if plan == "packed" else cases[::3])
+
+
+def check_clickhouse(cases: list[dict[str, Any]]) -> None:
     for case in cases:
         start = dt.datetime(2021, 1, 1)
         rows = [("u", str(e), start + dt.timedelta(seconds=t), {}) for t, e in case["rows[t,event]"]]

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.data.periods import Period
+from opslib.measure.funnel_attempts import PackedAttempts
 from opslib.measure.funnel_chain import name_arrival
-from opslib.measure.funnel_plans import PackedAttempts, Plan, read_attempts
+from opslib.measure.funnel_plans import Plan, read_attempts
 from opslib.measure.funnel_steps import Exclusion, Step, make_funnel
 from tests.measure.test_funnel_brute import Ask, Row, choose, list_attempts
 
@@ -121,15 +122,30 @@ def asks(draw: st.DrawFn) -> Ask:
     )
 
 
-@settings(max_examples=30)
-@given(seed=st.integers(0, 10**6), ask=asks(), attempts=st.booleans(), plan=st.sampled_from(["packed", "windows"]))
-def test_every_user_is_as_brute_force_says(seed: int, ask: Ask, attempts: bool, plan: Plan) -> None:
-    """Arrivals of every user (or attempt): 30 funnels of all kinds with 120 users each, by both plans."""
+FUNNELS = {"seed": st.integers(0, 10**6), "ask": asks(), "attempts": st.booleans()}
+
+
+def check_every_user(seed: int, ask: Ask, attempts: bool, plan: Plan) -> None:
     streams = draw_streams(seed, "abcx")
     if attempts:
         streams = keep_moments_apart(streams)
     ours = run(to_table(streams), ask, attempts=attempts, plan=plan)
     assert ours == expect(streams, ask, attempts=attempts)
+
+
+@settings(max_examples=30)
+@given(**FUNNELS, plan=st.sampled_from(["packed", "packed", "windows"]))
+def test_every_user_is_as_brute_force_says(seed: int, ask: Ask, attempts: bool, plan: Plan) -> None:
+    """Arrivals of every user (or attempt): 30 funnels of all kinds with 120 users each, by both plans."""
+    check_every_user(seed, ask, attempts, plan)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["packed", "windows"])
+@settings(max_examples=500)
+@given(**FUNNELS)
+def test_every_user_of_five_hundred_funnels(plan: Plan, seed: int, ask: Ask, attempts: bool) -> None:
+    check_every_user(seed, ask, attempts, plan)
 
 
 def keep_moments_apart(streams: Streams) -> Streams:

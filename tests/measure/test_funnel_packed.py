@@ -11,9 +11,11 @@ import ibis.expr.types as ir
 import pytest
 
 from opslib.data.periods import Period
-from opslib.measure import funnel_packed
+from opslib.errors import InputError
+from opslib.measure import funnel_attempts, funnel_packed
 from opslib.measure.funnel import measure_funnel
-from opslib.measure.funnel_plans import EngineAttempts, PackedAttempts, read_attempts
+from opslib.measure.funnel_attempts import PackedAttempts, PartedAttempts
+from opslib.measure.funnel_plans import EngineAttempts, read_attempts
 from opslib.measure.funnel_steps import Step, make_funnel
 from tests.measure.test_funnel_oracle import DAY_ONE, draw_streams, to_table
 
@@ -73,23 +75,106 @@ NAMES: list[Callable[[Any], Any]] = [
 def test_users_by_any_name(name: int) -> None:
     table = to_table(draw_streams(2, "abcx"))
     named = table.mutate(user_id=NAMES[name](table.user_id)).cache()
-    for options in ({}, {"hold": "color"}, {"unit": "attempts"}):
+    for options in ({"hold": "color"}, {"unit": "attempts"}):
         assert results(named, "packed", options) == results(named, "windows", options)
     assert read(named).settle(True).outcomes["user_id"].type() == named["user_id"].type()
 
 
 def test_more_parts_where_bits_are_few_and_else_the_other_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     table = to_table(draw_streams(3, "abcx"))
-    expected = {str(o): results(table, "windows", o) for o in OPTIONS}
+    tried = [OPTIONS[3], OPTIONS[7]]
+    expected = {str(o): results(table, "windows", o) for o in tried}
     seen = set()
-    for word in (18, 24, 25, 26, 28, 40):
+    for word in (14, 24, 25, 26, 28, 40):
         monkeypatch.setattr(funnel_packed, "WORD", word)
         found = read(table)
         seen.add(len(found.packed.lines) if isinstance(found, PackedAttempts) else 0)
         assert isinstance(found, PackedAttempts | EngineAttempts)
-        for options in OPTIONS if word % 4 == 0 else ():
+        for options in tried if word % 4 == 0 else ():
             assert results(table, None, options) == expected[str(options)]
-    assert seen >= {0, 2, 4}
+    assert seen >= {0, 1, 4}
+
+
+def test_pieces_batches_and_users_in_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with millions of events, and with more of them than memory holds."""
+    table = to_table(draw_streams(4, "abcx"))
+    named = table.mutate(user_id=NAMES[0](table.user_id)).cache()
+    tried = [OPTIONS[i] for i in (6, 7)]
+    expected = [results(table, "packed", o) for o in tried]
+    monkeypatch.setattr(funnel_packed, "PIECE", 40)
+    monkeypatch.setattr(funnel_packed, "BATCH", 64)
+    assert len(read(table).packed.lines) > 5
+    assert [results(table, "packed", o) for o in tried] == expected
+    monkeypatch.setattr(funnel_attempts, "MOST_BYTES", funnel_attempts.BYTES_PER_EVENT * 220)
+    for one in (table, named):
+        parted = read(one)
+        assert isinstance(parted, PartedAttempts)
+        assert parted.parts > 1
+        assert [results(one, "packed", o) for o in tried[-1:]] == expected[-1:]
+
+
+BREAKDOWNS: list[dict[str, Any]] = [
+    {"attribution": "first"},
+    {"attribution": "last"},
+    {"attribution": 2},
+    {"attribution": "last", "order": "any"},
+    {"attribution": 3, "exclusions": ["x"], "unit": "attempts"},
+    {"attribution": "first", "unit": "sessions", "session": "shop"},
+]
+
+
+@pytest.mark.parametrize("options", BREAKDOWNS, ids=str)
+def test_carried_values_are_those_of_a_join(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several values in one moment too, some of them missing, of events that different filters take."""
+    table = to_table(draw_streams(6, "abcx"))
+    table = table.mutate(shop=(table.user_id % 3).cast("string")).cache()
+    asked = {**options, "breakdown": "color"}
+    label = ("color", options["attribution"])
+    funnel = make_funnel(table, "abc", **ASKED, value="color", order=options.get("order", "ordered"))
+    assert read_attempts(table, funnel, "users", label=label).settle(True).labelled
+    expected = results(table, "windows", asked)
+    assert results(table, "packed", asked) == expected
+    monkeypatch.setattr(funnel_packed, "MOST_VALUES", 1)
+    assert not read_attempts(table, funnel, "users", label=label).settle(True).labelled
+    assert results(table, "packed", asked) == expected
+
+
+def test_values_of_any_type_none_at_all_and_no_bits_left_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = to_table(draw_streams(7, "abc"))
+    kinds = {"number": table.user_id % 4, "none": ibis.null("string"), "text": "値 " + table.color}
+    table = table.mutate(**kinds).cache()
+    for column in kinds:
+        asked = {"breakdown": column, "attribution": "last"}
+        assert results(table, "packed", asked) == results(table, "windows", asked)
+    asked = {"breakdown": "number"}
+    expected = results(table, "windows", asked)
+    for word in (20, 24):
+        monkeypatch.setattr(funnel_packed, "WORD", word)
+        assert results(table, "packed", asked) == expected
+
+
+def test_steps_that_share_events_leave_the_breakdown_to_the_engine() -> None:
+    table = to_table(draw_streams(8, "abc"))
+    found = [
+        measure_funnel(table, "aab", **ASKED, breakdown="color", minimum=1, plan=plan).by_segment
+        for plan in ("packed", "windows")
+    ]
+    assert found[0] is not None
+    assert found[0].equals(found[1])
+
+
+def test_another_plan_is_refused() -> None:
+    with pytest.raises(InputError, match="packed, windows"):
+        results(to_table(draw_streams(5, "abc")), "pakced", {})
+
+
+def test_the_connection_is_left_as_it_was() -> None:
+    table = to_table(draw_streams(5, "abc"))
+    backend = ibis.get_backend(table)
+    ask = "SELECT current_setting('streaming_buffer_size')"
+    before = backend.raw_sql(ask).fetchone()
+    read(table)
+    assert backend.raw_sql(ask).fetchone() == before
 
 
 def test_an_event_at_the_last_microsecond_of_the_window() -> None:

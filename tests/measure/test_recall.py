@@ -230,6 +230,7 @@ def test_edges_get_a_sentence() -> None:
     exposures, bought = make((5, 50), (0, 0))
     assert "Nobody was held out" in say(exposures, bought)
     assert "Nobody was held out" in say(exposures, bought, segments=ibis.memtable({"user_id": [1], "segment": ["x"]}))
+    assert "what the messages cost is not known" in say(exposures, bought, message_costs={"sms": 1}, campaign="x")
     exposures, bought = make((0, 0), (5, 50))
     assert "Nobody was treated" in say(exposures, bought, holdout_share=0.5)
     exposures, bought = make((1, 1), (0, 1))
@@ -259,7 +260,6 @@ def test_wrong_names_are_refused() -> None:
         ({"costs": exposures}, "no column 'amount'"),
         ({"messages": bought, "campaign": "x"}, "no column 'campaign'"),
         ({"messages": bought.mutate(campaign=ibis.literal("spring")), "campaign": "sprin"}, "Did you mean 'spring'"),
-        ({"message_costs": {"sms": 1}}, "give the table messages"),
         ({"segments": many}, "201 segments"),
     ):
         with pytest.raises(InputError, match=words):

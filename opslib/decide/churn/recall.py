@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import ibis
+import pandas as pd
 
+from opslib.data.periods import DAY
 from opslib.decide.scope import Scope
 from opslib.decide.winback.lists import Offer
 from opslib.decide.winback.plan import WinBackPlan, plan_win_back
@@ -14,6 +16,7 @@ from opslib.errors import InputError, suggest_name
 from opslib.measure.churn import ChurnDefinition
 from opslib.measure.recall import RecallResult, measure_recall
 from opslib.measure.recall_arms import HOLDOUT, TREATED
+from opslib.measure.recall_uplift import UpliftResult, measure_uplift
 from opslib.measure.rfm import label_customers
 
 # What the handbook offers customers who are not recent (H10, H16), until the playbook names offers of its own.
@@ -23,6 +26,8 @@ OFFERS = {
     "general_keep": "Coupon or limited offer",
     "general_win_back": "Recall message",
 }
+# The segment of users who had bought nothing before a campaign.
+NO_ORDER = "no_order"
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,20 @@ class Recall:
     Attributes:
         plan: who of the customers gone silent gets which offer by which channel; None without orders.
         measured: what the last campaign with a holdout brought; None where there was none.
+        uplift: for whom of them it paid, by the tier that they were in before; None without orders.
         silent_days: customers on the list have not been active for so many days.
     """
 
     plan: WinBackPlan | None
     measured: RecallResult | None
+    uplift: UpliftResult | None
     silent_days: int
 
     def findings(self) -> list[dict[str, Any]]:
-        """Flat records of both parts; never a user."""
-        return [record for part in (self.plan, self.measured) if part is not None for record in part.findings()]
+        """Flat records of all parts; never a user."""
+        return [
+            record for part in (self.plan, self.measured, self.uplift) if part is not None for record in part.findings()
+        ]
 
 
 def plan_recall(scope: Scope, definition: ChurnDefinition, *, budget_amount: float, experiment: str = "") -> Recall:
@@ -52,7 +61,8 @@ def plan_recall(scope: Scope, definition: ChurnDefinition, *, budget_amount: flo
     """
     days = definition.need_days()
     plan = plan_list(scope, days, budget_amount=budget_amount) if scope.data.has("orders") else None
-    return Recall(plan, _measure(scope, experiment), days)
+    measured = _measure(scope, experiment)
+    return Recall(plan, measured, None if measured is None else _compare_tiers(scope, measured), days)
 
 
 def plan_list(scope: Scope, silent_days: int, *, budget_amount: float = 0.0) -> WinBackPlan:
@@ -126,3 +136,26 @@ def _measure(scope: Scope, experiment: str) -> RecallResult | None:
         message_costs=data.playbook.win_back.message_costs or None,
         calendar=data.calendar,
     )
+
+
+def _compare_tiers(scope: Scope, measured: RecallResult) -> UpliftResult | None:
+    """For whom a campaign paid, by the tier of customers on the day before it began."""
+    orders, exposures, data = scope.table("orders"), scope.table("exposures"), scope.data
+    if orders is None or exposures is None:
+        return None
+    drawn = exposures.filter(exposures.experiment == measured.experiment, exposures.variant.isin([TREATED, HOLDOUT]))
+    users = drawn.group_by("user_id").aggregate(variant=drawn.variant.argmin(drawn.ts), drawn_at=drawn.ts.min()).cache()
+    began = data.calendar.day_of(pd.Timestamp(data.execute(users.drawn_at.min())).to_pydatetime())
+    tiers = label_customers(orders, as_of=began - DAY, calendar=data.calendar).select("user_id", "tier")
+    window = ibis.interval(days=measured.days)
+    bought = orders.inner_join(users.select("user_id", "drawn_at"), "user_id")
+    bought = bought.filter(bought.ts >= bought.drawn_at, bought.ts < bought.drawn_at + window)
+    known = ibis.timestamp(data.calendar.day_start(scope.as_of + DAY))
+    table = users.left_join(tiers, "user_id")
+    table = table.select(
+        "user_id",
+        treated=table.variant == TREATED,
+        outcome=(table.drawn_at + window <= known).ifelse(table.user_id.isin(bought.user_id), ibis.null("boolean")),
+        segment=table.tier.fill_null(NO_ORDER),
+    )
+    return measure_uplift(table, segment="segment")

@@ -11,7 +11,8 @@ from opslib.measure.survival import SurvivalResult
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.churn.reason_charts import plot_expiry, plot_reasons
-from opslib.present.churn.worth_charts import plot_migration, plot_recall, plot_risk, plot_value
+from opslib.present.churn.recall_charts import plot_qini, plot_recall, plot_uplift
+from opslib.present.churn.worth_charts import plot_migration, plot_risk, plot_value
 from opslib.present.display import ChartView, ListView
 from opslib.present.parts import cut_name, make_legend, make_tooltips, say_missing
 
@@ -22,11 +23,13 @@ __all__ = [
     "plot_hazard",
     "plot_migration",
     "plot_payment_hazard",
+    "plot_qini",
     "plot_reasons",
     "plot_recall",
     "plot_return_curve",
     "plot_risk",
     "plot_survival",
+    "plot_uplift",
     "plot_value",
 ]
 

@@ -19,6 +19,7 @@ TIER_NAMES = {
     "dormant": "Dormant",
     "new": "Not known before",
     "not_yet": "Not bought yet",
+    "no_order": "Not bought before",
 }
 # Bands of the chance to be still there.
 LIKELY_GONE, SURE = 0.5, 0.75
@@ -153,48 +154,3 @@ def plot_migration(churn: ChurnInvestigation) -> ChartView | ListView:
         "low_rate": "Low (95%)", "high_rate": "High (95%)",
     }  # fmt: skip
     return view_chart(chart, title, "A table in colours: rows the tier before, columns the tier now.", frame, labels)
-
-
-def plot_recall(churn: ChurnInvestigation) -> ChartView | ListView:
-    """Share who came back, treated and held out."""
-    section = "Did it bring them back"
-    measured = None if churn.recall is None else churn.recall.measured
-    if measured is None:
-        return say_missing(churn, section, "no campaign had a holdout")
-    names = {"treated_return_rate": "Written to", "holdout_return_rate": "Left alone by lot"}
-    rows = [(label, measured.totals[name]) for name, label in names.items() if measured.totals[name].known]
-    if len(rows) < len(names):
-        return say_missing(churn, section, "too few users have had their whole window")
-    frame = pd.DataFrame(
-        [(label, e.value, e.low, e.high, int(e.numerator), int(e.denominator)) for label, e in rows],
-        columns=["arm", "rate", "low", "high", "back_count", "users_count"],
-    )
-    lift = measured.totals["lift_rate"]
-    name = measured.experiment.replace("_", " ").capitalize()
-    title = f"{name}: who came back within {measured.days} days"
-    if lift.known and lift.value is not None and lift.low is not None and lift.high is not None:
-        points = f"{100 * lift.value:+.1f} points [{100 * lift.low:.1f} to {100 * lift.high:.1f}]"
-        title = f"{name}: {points} came back within {measured.days} days"
-    base = base_chart(frame, height=90).encode(
-        y=alt.Y("arm:N", title=None, scale=list_names(frame["arm"]), axis=alt.Axis(grid=True)),
-        color=alt.Color(
-            "arm:N", scale=alt.Scale(domain=list(names.values()), range=[theme.BLUE, theme.GREY]), legend=None
-        ),
-        tooltip=make_tooltips(
-            {
-                "arm:N": ("Users", ""),
-                "rate:Q": ("Came back", ".2%"),
-                "low:Q": ("Low (95%)", ".2%"),
-                "high:Q": ("High (95%)", ".2%"),
-                "back_count:Q": ("Came back, users", ","),
-                "users_count:Q": ("Of", ","),
-            }
-        ),
-    )
-    across = f"Came back within {measured.days} days (95% interval)"
-    chart = draw_points(base, "rate", across, form=".1%", low="low", high="high", zero=True)
-    labels = {
-        "arm": "Users", "rate": "Came back", "low": "Low (95%)", "high": "High (95%)",
-        "back_count": "Came back, users", "users_count": "Of",
-    }  # fmt: skip
-    return view_chart(chart, title, "Two points with intervals: written to, and left alone.", frame, labels)
