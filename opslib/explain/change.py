@@ -179,7 +179,8 @@ def explain_change(
     (`explain/search`): neither does a part pass for the whole nor a whole for its part. A cause is beyond
     chance: held against everybody else by the difference of their changes at equal mix
     (Mantel-Haenszel over the dimensions), it stands out both in points and in odds, so that a common change on either
-    scale is no cause; few counts are tested exactly (Zelen). Combinations, of which there are more to choose from, need
+    scale is no cause; few counts are tested exactly (Zelen), and rates of 0% or 100%, of which odds say nothing, by the
+    pair of rates that is not alike. Combinations, of which there are more to choose from, need
     as much more evidence. Chance of users is not all noise: where combinations have several rows these are dealt to the
     periods anew, and where there are many combinations these are dealt to other names; the clearest of all segments in
     each dealt table is what a cause must beat (`explain/chance`). Each later cause is held against tables without the

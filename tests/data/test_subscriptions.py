@@ -193,7 +193,7 @@ BAD: dict[str, tuple[list[str], str, dict[tuple[str, str], tuple[int, str]]]] = 
         ["a,2025-01-01,Yes", "b,2025-01-01,No"], "user_id,started_at,ended\n", {("unknown_end", "subscriptions.ended"): (1, "warning")},
     ),
     "running and ended": (
-        ["a,2025-01-01,2025-02-01,No", "b,2025-01-01,,No"], "user_id,started_at,ended_at,ended\n",
+        ["a,2025-01-01,2025-02-01,No", "b,2025-01-01,,No", "c,2025-01-01,,No", "d,2025-01-01,2025-02-01,Yes"], "user_id,started_at,ended_at,ended\n",
         {("contradiction", "subscriptions.ended"): (1, "warning")},
     ),
     "one of both is enough": (
