@@ -78,9 +78,9 @@ def find_customers() -> Path:
 
 def measure_lives(folder: str) -> Rows:
     """Users measured, users who left, median tenure."""
-    from opslib.measure.churn import define_churn
-    from opslib.measure.survival import measure_survival
-    from opslib.measure.survival_lifetimes import find_lifetimes
+    from opslib.measure.churn.definition import define_churn
+    from opslib.measure.survival.lifetimes import find_lifetimes
+    from opslib.measure.survival.survival import measure_survival
 
     events, calendar = _open(files(folder))
     definition = define_churn(events.limit(0), as_of=AS_OF, calendar=calendar, inactive_days=30)
@@ -90,7 +90,7 @@ def measure_lives(folder: str) -> Rows:
 
 def measure_tiers(folder: str) -> Rows:
     """Tier and customers."""
-    from opslib.measure.rfm import measure_rfm
+    from opslib.measure.rfm.rfm import measure_rfm
 
     events, calendar = _open(files(folder))
     result = measure_rfm(events.select("user_id", "ts").mutate(amount=1.0), as_of=AS_OF, calendar=calendar)
@@ -99,7 +99,7 @@ def measure_tiers(folder: str) -> Rows:
 
 def fit_customers(path: str) -> Rows:
     """Parameter and value."""
-    from opslib.measure.purchase_model import fit_purchase_model
+    from opslib.measure.purchase_model.purchase_model import fit_purchase_model
 
     orders, calendar = _open(path)
     model = fit_purchase_model(orders, as_of=AS_OF, calendar=calendar)
@@ -123,9 +123,9 @@ def main(task: str, folder: str) -> None:
     import ibis
     import lifelines
 
-    import opslib.measure.purchase_model
-    import opslib.measure.rfm
-    import opslib.measure.survival  # noqa: F401
+    import opslib.measure.purchase_model.purchase_model
+    import opslib.measure.rfm.rfm
+    import opslib.measure.survival.survival  # noqa: F401
 
     assert ibis.duckdb and lifelines  # loads the engines
     report_run(TASKS[task], folder)

@@ -57,7 +57,7 @@ def measure(folder: str, *, breakdown: str = "") -> Rows:
     import ibis
 
     from opslib.data.periods import Calendar, Period
-    from opslib.measure.funnel import measure_funnel
+    from opslib.measure.funnel.funnel import measure_funnel
 
     events = ibis.duckdb.connect(threads=THREADS).read_parquet(files(folder))
     result = measure_funnel(
@@ -79,7 +79,7 @@ def main(how: str, folder: str) -> None:
     """Run ours once; what it imports is imported before the clock starts, as for the peers."""
     import ibis
 
-    import opslib.measure.funnel  # noqa: F401
+    import opslib.measure.funnel.funnel  # noqa: F401
 
     assert ibis.duckdb  # loads the engine
     breakdown = "platform" if how == "breakdown" else ""

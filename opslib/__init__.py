@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opslib.decide.review import review_quarter
     from opslib.errors import InputError, OpslibError
     from opslib.measure.acquisition import measure_acquisition
-    from opslib.measure.funnel_follow import list_dropped_users
+    from opslib.measure.funnel.follow import list_dropped_users
     from opslib.measure.growth import account_growth, measure_activity
     from opslib.measure.retention import measure_retention
     from opslib.measure.revenue import measure_revenue
@@ -41,7 +41,7 @@ _HOMES = {
     "describe": "opslib.present.answers",
     "diagnose_funnel": "opslib.decide.funnel.diagnosis",
     "investigate_churn": "opslib.decide.churn.investigation",
-    "list_dropped_users": "opslib.measure.funnel_follow",
+    "list_dropped_users": "opslib.measure.funnel.follow",
     "load_playbook": "opslib.data.playbook",
     "measure_acquisition": "opslib.measure.acquisition",
     "measure_activity": "opslib.measure.growth",

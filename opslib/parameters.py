@@ -173,6 +173,7 @@ class ChurnInvestigation(NotebookParameters):
 
     notebook: ClassVar[str] = "30_churn_investigation"
     title: ClassVar[str] = "Churn investigation"
+    needs_activity: ClassVar[bool] = False
 
     definition: str = Field("", description="inactivity, orders or subscription; empty: what the data allow")
     inactive_days: int = Field(0, description="silent days after which a user counts as gone; 0: chosen from the data")

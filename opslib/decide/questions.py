@@ -88,6 +88,7 @@ QUESTIONS = (
     ),
     Question("Did the fix work?", FUNNEL, "Did the fix work?", (ACTIVITY, "exposures")),
     Question("Is churn rising, and when do users leave?", CHURN, "Is churn rising?", (ACTIVITY,)),
+    Question("How long do subscribers stay, and who of them?", CHURN, "When do they leave?", ("subscriptions",)),
     Question("Why do users leave?", CHURN, "Why do they leave?", ("events",)),
     Question("Does leaving follow an expired coupon?", CHURN, "Why do they leave?", (ACTIVITY, "coupons")),
     Question("Which customers are worth it?", CHURN, "Who is worth it?", ("orders",)),

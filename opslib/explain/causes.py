@@ -33,7 +33,7 @@ from opslib.explain.causes_expiry import ExpiryResult, check_expiry
 from opslib.explain.causes_reasons import Occurrence, Reason, flag_reasons
 from opslib.explain.causes_result import COLUMNS, STATUSES, CausesResult
 from opslib.explain.statistics import log_p_value
-from opslib.measure.churn_spells import need_columns
+from opslib.measure.churn.spells import need_columns
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     Estimate,

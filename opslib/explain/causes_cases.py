@@ -19,7 +19,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError
-from opslib.measure.churn_spells import EPOCH, need_columns
+from opslib.measure.churn.spells import EPOCH, need_columns
 from opslib.measure.grains import index_days
 
 STRATA = ("month", "tenure", "late_tier", "early_tier")

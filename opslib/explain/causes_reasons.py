@@ -20,7 +20,7 @@ from opslib.data.contract import CONTRACTS
 from opslib.data.periods import Calendar
 from opslib.errors import InputError, suggest_name
 from opslib.explain.causes_cases import Cases
-from opslib.measure.churn_spells import EPOCH
+from opslib.measure.churn.spells import EPOCH
 from opslib.measure.grains import index_days
 
 _NAME = r"([^\W\d]\w*)"

@@ -1,6 +1,6 @@
 """Who is worth it: what each RFM segment will bring, who of the valuable is likely gone, and one row a customer.
 
-`measure/rfm.py` says who customers were; `measure/purchase_model.py` says who will buy; here the two meet.
+`measure/rfm` says who customers were, `measure/purchase_model` who will buy; here the two meet.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pandas as pd
 from opslib.data.periods import Calendar
 from opslib.errors import InputError
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, to_plain_record
-from opslib.measure.purchase_model import PurchaseModel, fit_customers
-from opslib.measure.purchase_model_bgnbd import chance_alive
-from opslib.measure.purchase_model_orders import HISTORY, count_histories, summarize_purchases, to_histories
-from opslib.measure.purchase_model_value import Sums, bound_sum, draw_values, expect_values, sum_expectations
-from opslib.measure.rfm_customers import CELLS, TIERS, RfmThresholds, Split, find_tier, label_customers
+from opslib.measure.purchase_model.bgnbd import chance_alive
+from opslib.measure.purchase_model.orders import HISTORY, count_histories, summarize_purchases, to_histories
+from opslib.measure.purchase_model.purchase_model import PurchaseModel, fit_customers
+from opslib.measure.purchase_model.value import Sums, bound_sum, draw_values, expect_values, sum_expectations
+from opslib.measure.rfm.customers import CELLS, TIERS, RfmThresholds, Split, find_tier, label_customers
 
 HORIZON_DAYS = 180
 DRAWS = 400

@@ -252,3 +252,33 @@ def test_cdnow_by_orders(shared: Path, tmp_path: Path) -> None:
     values = found.worth.value.model.parameters.set_index("parameter")["value"]
     assert values["r"] == pytest.approx(0.243, abs=0.02)
     tell(found)
+
+
+@pytest.mark.shared
+def test_telco_by_tenure(shared: Path, tmp_path: Path) -> None:
+    data = open_shared(shared, tmp_path, "telco_churn/Telco-Customer-Churn.csv")
+    found = investigate_churn(data, breakdown="Contract")
+    survival = found.leaving.survival
+    assert survival is not None and survival.unit == "month"
+    reference = json.loads((shared / "cases" / "references.json").read_text("utf-8"))
+    assert reference
+    assert (survival.users_count, survival.left_count) == (7043, 1869)
+    by = found.leaving.survival_by_segment
+    assert by is not None and by.statistic == pytest.approx(2352.8725, abs=0.001)
+    assert found.recall is None and found.reasons is None
+    text = tell(found)
+    assert "it needs events or orders" in text
+
+
+def test_subscriptions_with_dates(company: Company) -> None:
+    rows = [
+        f"{n},{FIRST + dt.timedelta(days=n % 200)},{FIRST + dt.timedelta(days=n % 200 + 30 + n % 90) if n % 3 else ''},"
+        f"{'year' if n % 2 else 'month'}"
+        for n in range(600)
+    ]
+    found = investigate_churn(company(subscriptions=("user_id,started_at,ended_at,plan", rows)))
+    assert found.leaving.definition is not None and found.leaving.definition.basis == "subscription"
+    assert found.leaving.churn is not None and found.leaving.survival is not None
+    ends = [FIRST.date() + dt.timedelta(days=n % 200 + 30 + n % 90) for n in range(600) if n % 3]
+    assert found.leaving.survival.left_count == sum(end <= found.scope.as_of for end in ends)
+    tell(found)

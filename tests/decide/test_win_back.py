@@ -19,8 +19,8 @@ from opslib.data.source import open_data
 from opslib.decide.winback.plan import Offer, WinBackPlan, plan_win_back
 from opslib.decide.winback.size import find_detectable_lift
 from opslib.errors import InputError
-from opslib.measure.recall_arms import assign_arm, draw_lot
-from opslib.measure.rfm import label_customers
+from opslib.measure.recall.arms import assign_arm, draw_lot
+from opslib.measure.rfm.rfm import label_customers
 from opslib.measure.sample_size import size_rates
 from tests.conftest import ROOT
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from opslib.data.periods import DAY, Calendar
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure.churn import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
-from opslib.measure.churn_spells import count_silences
+from opslib.measure.churn.definition import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
+from opslib.measure.churn.spells import count_silences
 from tests.conftest import ROOT
 from tests.measure.streams import START, to_table, user_days
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from opslib.data.periods import DAY
 from opslib.data.source import open_data
-from opslib.measure.churn import define_churn, find_spells
-from opslib.measure.churn_rates import measure_churn
-from opslib.measure.churn_trend import judge_rise
+from opslib.measure.churn.definition import define_churn, find_spells
+from opslib.measure.churn.rates import measure_churn
+from opslib.measure.churn.trend import judge_rise
 from opslib.measure.estimate import estimate_rate
 from tests.conftest import ROOT
 from tests.measure.streams import START, to_table, user_days

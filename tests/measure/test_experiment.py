@@ -17,7 +17,7 @@ from opslib.data.periods import DAY
 from opslib.data.source import open_data
 from opslib.errors import InputError
 from opslib.measure.estimate import estimate_rate
-from opslib.measure.experiment import Behavior, ExperimentResult, Metric, measure_experiment, read_experiment
+from opslib.measure.experiment.experiment import Behavior, ExperimentResult, Metric, measure_experiment, read_experiment
 from tests.conftest import ROOT
 
 AT = dt.datetime(2026, 1, 5, 12)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from opslib.measure.estimate import Estimate, estimate_rate
-from opslib.measure.experiment_before_after import compare_before_after
+from opslib.measure.experiment.before_after import compare_before_after
 
 
 def rate(hits: int, users: int = 1000) -> Estimate:

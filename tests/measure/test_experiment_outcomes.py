@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from opslib.data.periods import DAY, Calendar
-from opslib.measure.experiment import Behavior, Metric, measure_experiment
-from opslib.measure.experiment_comparisons import Rules, compare_variants, estimate_values
-from opslib.measure.experiment_metrics import select_outcomes
-from opslib.measure.experiment_moments import Moments, aggregate_outcomes, arrange_groups, subtract
+from opslib.measure.experiment.comparisons import Rules, compare_variants, estimate_values
+from opslib.measure.experiment.experiment import Behavior, Metric, measure_experiment
+from opslib.measure.experiment.metrics import select_outcomes
+from opslib.measure.experiment.moments import Moments, aggregate_outcomes, arrange_groups, subtract
 
 # New York's clocks change on 9 March 2025.
 CALENDAR = Calendar("America/New_York", 0, dt.datetime(2025, 2, 1), dt.datetime(2025, 4, 1))

@@ -12,8 +12,8 @@ import pytest
 from opslib.data.periods import DAY
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure.experiment import Behavior, Metric
-from opslib.measure.experiment_rehearsal import RehearsalResult, _row, rehearse_experiment
+from opslib.measure.experiment.experiment import Behavior, Metric
+from opslib.measure.experiment.rehearsal import RehearsalResult, _row, rehearse_experiment
 from tests.conftest import ROOT
 
 AMOUNT = Behavior("orders", how="sum", column="amount", days=(0, 28))

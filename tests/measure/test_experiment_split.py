@@ -12,7 +12,7 @@ import pytest
 
 from opslib.errors import InputError
 from opslib.measure.estimate import adjust_p_values
-from opslib.measure.experiment_split import (
+from opslib.measure.experiment.split import (
     check_split,
     count_by_attribute,
     judge_split,

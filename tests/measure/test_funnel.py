@@ -15,10 +15,10 @@ from opslib.data.periods import DAY, Calendar, Period
 from opslib.data.source import open_data
 from opslib.errors import InputError
 from opslib.measure import funnel_plans
-from opslib.measure.funnel import measure_funnel
-from opslib.measure.funnel_follow import compare_funnels, list_dropped_users, measure_conversion_curve
-from opslib.measure.funnel_steps import Exclusion, Step
-from opslib.measure.funnel_times import estimate_curve
+from opslib.measure.funnel.follow import compare_funnels, list_dropped_users, measure_conversion_curve
+from opslib.measure.funnel.funnel import measure_funnel
+from opslib.measure.funnel.steps import Exclusion, Step
+from opslib.measure.funnel.times import estimate_curve
 from tests.conftest import ROOT
 
 JANUARY = Period(dt.date(2026, 1, 1), dt.date(2026, 2, 1), "January")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from opslib.data.periods import DAY, Period
 from opslib.errors import InputError
-from opslib.measure.funnel import measure_funnel
-from opslib.measure.funnel_arrivals import list_arrivals
+from opslib.measure.funnel.arrivals import list_arrivals
+from opslib.measure.funnel.funnel import measure_funnel
 
 START = dt.datetime(2026, 1, 1)
 JANUARY = Period(dt.date(2026, 1, 1), dt.date(2026, 2, 1), "January")

@@ -14,8 +14,8 @@ import pytest
 
 from opslib.data.periods import Period
 from opslib.measure import funnel_plans
-from opslib.measure.funnel import measure_funnel
-from opslib.measure.funnel_steps import Exclusion, Step
+from opslib.measure.funnel.funnel import measure_funnel
+from opslib.measure.funnel.steps import Exclusion, Step
 
 pytestmark = pytest.mark.shared
 ALWAYS = Period(dt.date(2000, 1, 1), dt.date(2030, 1, 1), "always")

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.data.periods import Period
-from opslib.measure.funnel_attempts import PackedAttempts
-from opslib.measure.funnel_chain import name_arrival
-from opslib.measure.funnel_plans import Plan, read_attempts
-from opslib.measure.funnel_steps import Exclusion, Step, make_funnel
+from opslib.measure.funnel.attempts import PackedAttempts
+from opslib.measure.funnel.chain import name_arrival
+from opslib.measure.funnel.plans import Plan, read_attempts
+from opslib.measure.funnel.steps import Exclusion, Step, make_funnel
 from tests.measure.test_funnel_brute import Ask, Row, choose, list_attempts
 
 DAY_ONE = dt.datetime(2026, 1, 1)

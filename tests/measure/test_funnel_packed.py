@@ -13,10 +13,10 @@ import pytest
 from opslib.data.periods import Period
 from opslib.errors import InputError
 from opslib.measure import funnel_attempts, funnel_packed
-from opslib.measure.funnel import measure_funnel
-from opslib.measure.funnel_attempts import PackedAttempts, PartedAttempts
-from opslib.measure.funnel_plans import EngineAttempts, read_attempts
-from opslib.measure.funnel_steps import Step, make_funnel
+from opslib.measure.funnel.attempts import PackedAttempts, PartedAttempts
+from opslib.measure.funnel.funnel import measure_funnel
+from opslib.measure.funnel.plans import EngineAttempts, read_attempts
+from opslib.measure.funnel.steps import Step, make_funnel
 from tests.measure.test_funnel_oracle import DAY_ONE, draw_streams, to_table
 
 PERIOD = Period(dt.date(2026, 1, 1), dt.date(2026, 1, 2), "day")

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from opslib.data.periods import DAY, Calendar
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure.purchase_model import fit_purchase_model
-from opslib.measure.purchase_model_bgnbd import (
+from opslib.measure.purchase_model.bgnbd import (
     Histories,
     chance_alive,
     chance_of_none,
@@ -29,9 +28,10 @@ from opslib.measure.purchase_model_bgnbd import (
     fit_bgnbd,
     walk_tails,
 )
-from opslib.measure.purchase_model_check import check_purchase_model
-from opslib.measure.purchase_model_gamma_gamma import Spending, fit_gamma_gamma, weigh_amount
-from opslib.measure.purchase_model_orders import count_histories, summarize_purchases, to_histories
+from opslib.measure.purchase_model.check import check_purchase_model
+from opslib.measure.purchase_model.gamma_gamma import Spending, fit_gamma_gamma, weigh_amount
+from opslib.measure.purchase_model.orders import count_histories, summarize_purchases, to_histories
+from opslib.measure.purchase_model.purchase_model import fit_purchase_model
 from tests.conftest import ROOT
 from tests.measure.purchases import (
     START,

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from opslib.data.source import open_data
 from opslib.errors import InputError
 from opslib.measure.estimate import compare_estimates, estimate_rate
-from opslib.measure.recall import RecallResult, measure_recall
-from opslib.measure.recall_cost import Difference, bound_ratio, estimate_unit_cost
+from opslib.measure.recall.cost import Difference, bound_ratio, estimate_unit_cost
+from opslib.measure.recall.recall import RecallResult, measure_recall
 from tests.conftest import ROOT
 
 AT = dt.datetime(2026, 3, 2, 9)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from opslib.data.source import open_data
 from opslib.errors import InputError
 from opslib.measure.estimate import compare_estimates, estimate_rate
-from opslib.measure.recall_curve import ArmSums, QiniCurve, trace_curve
-from opslib.measure.recall_qini import draw_qini
-from opslib.measure.recall_uplift import judge_heterogeneity, measure_uplift
+from opslib.measure.recall.curve import ArmSums, QiniCurve, trace_curve
+from opslib.measure.recall.qini import draw_qini
+from opslib.measure.recall.uplift import judge_heterogeneity, measure_uplift
 from tests.conftest import ROOT
 
 NO_NUMBERS = {"minimum": 1, "bins": 1000}

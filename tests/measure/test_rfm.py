@@ -17,8 +17,8 @@ from opslib.data.periods import DAY, Calendar
 from opslib.data.source import open_data
 from opslib.errors import InputError
 from opslib.measure.estimate import estimate_rate
-from opslib.measure.rfm import CELLS, RfmThresholds, estimate_share_of_sum, label_customers, measure_rfm
-from opslib.measure.rfm_customers import find_tier, score_customers, summarize_customers
+from opslib.measure.rfm.customers import find_tier, score_customers, summarize_customers
+from opslib.measure.rfm.rfm import CELLS, RfmThresholds, estimate_share_of_sum, label_customers, measure_rfm
 from tests.conftest import ROOT
 from tests.measure.purchases import START, Orders, read_cdnow, read_online_retail, some_orders, to_orders
 

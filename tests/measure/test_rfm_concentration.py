@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.errors import InputError
-from opslib.measure.rfm_concentration import measure_concentration
+from opslib.measure.rfm.concentration import measure_concentration
 from tests.measure.purchases import START, Orders, read_online_retail, some_orders, to_orders
 
 AS_OF = dt.date(2026, 3, 31)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from opslib.data.periods import DAY, Quarter
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure.rfm import label_customers
-from opslib.measure.rfm_customers import choose_thresholds
-from opslib.measure.rfm_migration import NEW, NOT_YET, RfmMigrationResult, measure_rfm_migration
+from opslib.measure.rfm.customers import choose_thresholds
+from opslib.measure.rfm.migration import NEW, NOT_YET, RfmMigrationResult, measure_rfm_migration
+from opslib.measure.rfm.rfm import label_customers
 from tests.conftest import ROOT
 from tests.measure.purchases import START, Orders, some_orders, to_orders
 

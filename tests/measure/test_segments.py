@@ -14,11 +14,11 @@ import pytest
 
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure.purchase_model import fit_purchase_model
-from opslib.measure.purchase_model_bgnbd import Histories, chance_alive, expect_purchases
-from opslib.measure.purchase_model_orders import count_histories, summarize_purchases
-from opslib.measure.purchase_model_value import _draw_counts, _draw_weights, sum_expectations
-from opslib.measure.rfm import measure_rfm
+from opslib.measure.purchase_model.bgnbd import Histories, chance_alive, expect_purchases
+from opslib.measure.purchase_model.orders import count_histories, summarize_purchases
+from opslib.measure.purchase_model.purchase_model import fit_purchase_model
+from opslib.measure.purchase_model.value import _draw_counts, _draw_weights, sum_expectations
+from opslib.measure.rfm.rfm import measure_rfm
 from opslib.measure.segments import list_customers, measure_segment_value
 from tests.conftest import ROOT
 from tests.measure.purchases import START, draw_orders, read_cdnow, read_online_retail, to_orders

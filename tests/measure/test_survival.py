@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from opslib.data.periods import DAY
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure.churn import define_churn
-from opslib.measure.survival import measure_survival
-from opslib.measure.survival_curves import LifeCounts, compare_survival, fit_incidence, fit_survival
-from opslib.measure.survival_hazard import compare_nodes, find_peaks
-from opslib.measure.survival_lifetimes import find_lifetimes
+from opslib.measure.churn.definition import define_churn
+from opslib.measure.survival.curves import LifeCounts, compare_survival, fit_incidence, fit_survival
+from opslib.measure.survival.hazard import compare_nodes, find_peaks
+from opslib.measure.survival.lifetimes import find_lifetimes
+from opslib.measure.survival.survival import measure_survival
 from tests.conftest import ROOT
 from tests.measure.streams import START, to_table, user_days
 from tests.measure.test_churn import find_spells_slowly, read_cdnow, read_messages

@@ -10,10 +10,10 @@ import pandas as pd
 
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
-from opslib.measure.churn import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
-from opslib.measure.churn_rates import ChurnResult, measure_churn
-from opslib.measure.survival import SurvivalResult, measure_survival
-from opslib.measure.survival_lifetimes import find_lifetimes
+from opslib.measure.churn.definition import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
+from opslib.measure.churn.rates import ChurnResult, measure_churn
+from opslib.measure.survival.lifetimes import find_lifetimes
+from opslib.measure.survival.survival import SurvivalResult, measure_survival
 
 Definition = Literal["inactivity", "orders", "subscription"]
 DEFINITIONS: tuple[Definition, ...] = ("inactivity", "orders", "subscription")
@@ -114,6 +114,10 @@ def define_leaving(
     """Say when a user counts as gone: after `inactive_days`, or as many as make return less likely than a rate."""
     activity = _choose_activity(scope, definition)
     if definition == "subscription":
+        if "ended_at" not in activity.columns:
+            raise InputError(
+                "The table subscriptions does not say when subscriptions ended: give it ended_at, or tenure_months."
+            )
         return define_churn_by_subscription(activity, as_of=scope.as_of, start="started_at", end="ended_at")
     return define_churn(
         activity,

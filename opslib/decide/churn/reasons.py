@@ -12,7 +12,7 @@ from opslib.explain.causes_cases import Cases, choose_cases
 from opslib.explain.causes_catalogue import make_reasons
 from opslib.explain.causes_expiry import ExpiryResult, check_expiry
 from opslib.explain.causes_reasons import Occurrence, Reason
-from opslib.measure.churn import ChurnDefinition
+from opslib.measure.churn.definition import ChurnDefinition
 
 # Reasons are looked for in the leavers of so many calendar months.
 MONTHS = 3

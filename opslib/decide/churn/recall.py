@@ -13,11 +13,11 @@ from opslib.decide.scope import Scope
 from opslib.decide.winback.lists import Offer
 from opslib.decide.winback.plan import WinBackPlan, plan_win_back
 from opslib.errors import InputError, suggest_name
-from opslib.measure.churn import ChurnDefinition
-from opslib.measure.recall import RecallResult, measure_recall
-from opslib.measure.recall_arms import HOLDOUT, TREATED
-from opslib.measure.recall_uplift import UpliftResult, measure_uplift
-from opslib.measure.rfm import label_customers
+from opslib.measure.churn.definition import ChurnDefinition
+from opslib.measure.recall.arms import HOLDOUT, TREATED
+from opslib.measure.recall.recall import RecallResult, measure_recall
+from opslib.measure.recall.uplift import UpliftResult, measure_uplift
+from opslib.measure.rfm.rfm import label_customers
 
 # What the handbook offers customers who are not recent (H10, H16), until the playbook names offers of its own.
 OFFERS = {

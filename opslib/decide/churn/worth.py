@@ -7,11 +7,11 @@ from typing import Any
 
 from opslib.data.periods import DAY
 from opslib.decide.scope import Scope
-from opslib.measure.purchase_model_check import PurchaseModelCheck, check_purchase_model
+from opslib.measure.purchase_model.check import PurchaseModelCheck, check_purchase_model
 from opslib.measure.retention import find_first_days
-from opslib.measure.rfm import RfmResult, measure_rfm
-from opslib.measure.rfm_concentration import ConcentrationResult, measure_concentration
-from opslib.measure.rfm_migration import RfmMigrationResult, measure_rfm_migration
+from opslib.measure.rfm.concentration import ConcentrationResult, measure_concentration
+from opslib.measure.rfm.migration import RfmMigrationResult, measure_rfm_migration
+from opslib.measure.rfm.rfm import RfmResult, measure_rfm
 from opslib.measure.segments import SegmentValueResult, measure_segment_value
 
 # What comes is forecast for half a year; forecasts are tried on the same length, or half of shorter data.

@@ -26,8 +26,8 @@ from opslib.decide.funnel.visits import (
 from opslib.decide.scope import Scope
 from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile, to_plain_record
-from opslib.measure.experiment_before_after import BeforeAfterResult
-from opslib.measure.funnel_arrivals import list_arrivals
+from opslib.measure.experiment.before_after import BeforeAfterResult
+from opslib.measure.funnel.arrivals import list_arrivals
 
 # Up to so many days a point a day; beyond, a point a week.
 DAILY_DAYS = 35

@@ -15,8 +15,8 @@ from opslib.decide.scope import Scope, choose_scope
 from opslib.errors import InputError, suggest_name
 from opslib.explain.decompose import StepSplit, split_steps
 from opslib.measure.estimate import Change
-from opslib.measure.funnel import FunnelResult, measure_funnel
-from opslib.measure.funnel_follow import ConversionCurve, FunnelComparison, compare_funnels, measure_conversion_curve
+from opslib.measure.funnel.follow import ConversionCurve, FunnelComparison, compare_funnels, measure_conversion_curve
+from opslib.measure.funnel.funnel import FunnelResult, measure_funnel
 from opslib.measure.sample_size import ExperimentPlan
 
 # More values than this in a column of the events name things, not groups.

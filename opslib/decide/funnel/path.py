@@ -13,7 +13,7 @@ from opslib.data.playbook import FunnelSettings
 from opslib.data.source import Data
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
-from opslib.measure.funnel_steps import Exclusion, Order, Step
+from opslib.measure.funnel.steps import Exclusion, Order, Step
 
 ARROW = ">"
 # Without a funnel in the playbook: so many of the events that most users have.

@@ -16,9 +16,9 @@ from opslib.decide.funnel.culprit import Culprit
 from opslib.decide.funnel.path import FunnelPath
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
-from opslib.measure.experiment import Behavior, ExperimentResult, Metric, measure_experiment
-from opslib.measure.funnel import FunnelResult
-from opslib.measure.funnel_steps import match_step
+from opslib.measure.experiment.experiment import Behavior, ExperimentResult, Metric, measure_experiment
+from opslib.measure.funnel.funnel import FunnelResult
+from opslib.measure.funnel.steps import match_step
 from opslib.measure.sample_size import ExperimentPlan, plan_experiment
 
 # Gains worth a test where nothing was lost that could be won back.

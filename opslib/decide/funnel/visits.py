@@ -16,7 +16,7 @@ from opslib.data.periods import DAY
 from opslib.decide.scope import Scope
 from opslib.explain.contrasts import NOT_GIVEN
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, estimate_rate
-from opslib.measure.experiment_before_after import BeforeAfterResult, compare_before_after
+from opslib.measure.experiment.before_after import BeforeAfterResult, compare_before_after
 
 THE_SEGMENT, THE_REST = "segment", "rest"
 WEEK_DAYS = 7

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.errors import InputError
-from opslib.measure.recall_arms import HOLDOUT, TREATED, assign_arm, draw_lot
+from opslib.measure.recall.arms import HOLDOUT, TREATED, assign_arm, draw_lot
 
 NOT_GIVEN = "(not given)"
 # Every user of the segments is in exactly one.

@@ -33,7 +33,7 @@ from opslib.decide.winback.tables import (
 )
 from opslib.errors import InputError, suggest_name
 from opslib.measure.estimate import Estimate, to_plain_record
-from opslib.measure.recall_arms import HOLDOUT, TREATED
+from opslib.measure.recall.arms import HOLDOUT, TREATED
 
 __all__ = ["Offer", "WinBackPlan", "plan_win_back"]
 

@@ -11,7 +11,7 @@ from opslib.decide.winback.lists import STATES, Offer
 from opslib.decide.winback.size import ALL
 from opslib.errors import suggest_name
 from opslib.measure.estimate import Estimate, estimate_rate
-from opslib.measure.recall_arms import HOLDOUT, TREATED
+from opslib.measure.recall.arms import HOLDOUT, TREATED
 
 _SUMS = ("cost_amount", "value_amount")
 SEGMENT_COLUMNS = ("segment", "offer", "users_count", *(f"{s}_count" for s in STATES), "holdout_rate", *_SUMS)

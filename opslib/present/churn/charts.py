@@ -7,7 +7,7 @@ import pandas as pd
 
 from opslib.decide.churn.investigation import ChurnInvestigation
 from opslib.decide.churn.leaving import list_moments
-from opslib.measure.survival import SurvivalResult
+from opslib.measure.survival.survival import SurvivalResult
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.churn.reason_charts import plot_expiry, plot_reasons

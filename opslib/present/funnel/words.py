@@ -9,7 +9,7 @@ import pandas as pd
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis
 from opslib.explain.change import ChangeExplanation
 from opslib.measure.estimate import Change, Estimate
-from opslib.measure.funnel import FunnelResult
+from opslib.measure.funnel.funnel import FunnelResult
 from opslib.present.words import (
     describe,
     describe_scope,

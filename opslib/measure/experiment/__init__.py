@@ -1,0 +1,1 @@
+"""Experiments: the read-out from the split to one decision."""

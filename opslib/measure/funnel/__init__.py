@@ -1,0 +1,1 @@
+"""Funnels: who got how far, how fast, and who did not."""

@@ -1,0 +1,1 @@
+"""Winning back: what a recall brought, for whom it paid, and who was drawn to be left alone."""

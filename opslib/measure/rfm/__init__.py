@@ -1,0 +1,1 @@
+"""Recency, frequency and money: customers in scores, cells and tiers."""

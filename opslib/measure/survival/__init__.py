@@ -1,0 +1,1 @@
+"""Survival: how long users stay, and at which moments more of them leave."""
