@@ -14,7 +14,7 @@ import pytest
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.data.source import open_data
 from opslib.errors import InputError
-from opslib.measure import funnel_plans
+from opslib.measure.funnel import plans as funnel_plans
 from opslib.measure.funnel.follow import compare_funnels, list_dropped_users, measure_conversion_curve
 from opslib.measure.funnel.funnel import measure_funnel
 from opslib.measure.funnel.steps import Exclusion, Step

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from opslib.data.periods import Period
-from opslib.measure import funnel_plans
+from opslib.measure.funnel import plans as funnel_plans
 from opslib.measure.funnel.funnel import measure_funnel
 from opslib.measure.funnel.steps import Exclusion, Step
 

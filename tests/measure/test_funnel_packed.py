@@ -12,7 +12,8 @@ import pytest
 
 from opslib.data.periods import Period
 from opslib.errors import InputError
-from opslib.measure import funnel_attempts, funnel_packed
+from opslib.measure.funnel import attempts as funnel_attempts
+from opslib.measure.funnel import packed as funnel_packed
 from opslib.measure.funnel.attempts import PackedAttempts, PartedAttempts
 from opslib.measure.funnel.funnel import measure_funnel
 from opslib.measure.funnel.plans import EngineAttempts, read_attempts
