@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,20 +32,15 @@ def failing_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def session_patch() -> Iterator[pytest.MonkeyPatch]:
-    """The stand-in for the data, for fixtures that outlive one test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "opslib.data.source", fakes.fake_source_module())
-        yield patch
-
-
-@pytest.fixture(scope="session")
-def report(notebooks: Path, tmp_path_factory: pytest.TempPathFactory, session_patch: pytest.MonkeyPatch) -> Path:
+def report(notebooks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a good report."""
     from opslib.run.report import make_report
 
     out = tmp_path_factory.mktemp("good") / "report"
-    assert make_report([], {"quarter": "2026Q2"}, out=out, notebooks=notebooks).exit_code == 0
+    # Put back at once: the fixture outlives this folder's tests, and others open real data.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "opslib.data.source", fakes.fake_source_module())
+        assert make_report([], {"quarter": "2026Q2"}, out=out, notebooks=notebooks).exit_code == 0
     return out
 
 
