@@ -19,6 +19,7 @@ import pandas as pd
 
 from opslib.measure.cohorts import CohortResult
 from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, quantile, to_plain
+from opslib.measure.survival.survival import SurvivalResult
 
 MINIMUM_PERIODS = 3
 # A curve is not of this kind when it departs by more than chance (at this level) and by more than this share of users.
@@ -111,6 +112,34 @@ def fit_sbg(survivors: Sequence[int] | Sequence[Sequence[int]]) -> SbgFit:
     cohorts = _to_cohorts(survivors)
     users = sum(c[0] for c in cohorts)
     at_risk, stayed = _sum_periods(cohorts)
+    return _fit(at_risk, stayed, users, _find_obstacle(cohorts, users, at_risk, stayed))
+
+
+def fit_sbg_lifetimes(survival: SurvivalResult) -> SbgFit:
+    """Fit the model to contracts whose length and end are known, as of subscriptions.
+
+    Args:
+        survival: of everybody, without segments; each unit of tenure is a chance to renew.
+
+    Returns:
+        An `SbgFit`, as of `fit_sbg`; who is still there counts for as many renewals as there have been.
+
+    >>> import ibis
+    >>> from opslib.measure.survival.survival import measure_survival
+    >>> lives = ibis.memtable({"duration_months": [1] * 131 + [2] * 126 + [3] * 90 + [3] * 653,
+    ...     "left": [True] * 347 + [False] * 653})
+    >>> fit = fit_sbg_lifetimes(measure_survival(lives, unit="month"))
+    >>> fit.curve[["n", "at_risk_count", "stayed_count"]].values.tolist()
+    [[1, 1000, 869], [2, 869, 743], [3, 743, 653]]
+    """
+    rows = survival.survival[survival.survival["tenure"] > 0]
+    at_risk = rows["at_risk_count"].to_numpy(dtype=float)
+    stayed = at_risk - rows["left_count"].to_numpy(dtype=float)
+    users = int(at_risk[0]) if len(at_risk) else 0
+    return _fit(at_risk, stayed, users, _find_obstacle([], users, at_risk, stayed))
+
+
+def _fit(at_risk: np.ndarray, stayed: np.ndarray, users: int, obstacle: str) -> SbgFit:
     observed = np.cumprod(stayed / np.maximum(at_risk, 1))
     curve = pd.DataFrame(
         {
@@ -121,8 +150,8 @@ def fit_sbg(survivors: Sequence[int] | Sequence[Sequence[int]]) -> SbgFit:
             "fitted_rate": np.nan,
         }
     )
-    if note := _find_obstacle(cohorts, users, at_risk, stayed):
-        return SbgFit(None, None, None, users, curve, None, None, note, None)
+    if obstacle:
+        return SbgFit(None, None, None, users, curve, None, None, obstacle, None)
     alpha, beta, likelihood = _maximize(at_risk, stayed)
     curve["fitted_rate"] = _survival(alpha, beta, len(at_risk))
     gap = float((curve["fitted_rate"] - curve["observed_rate"]).abs().max())
@@ -236,7 +265,7 @@ def _find_obstacle(cohorts: Sequence[Sequence[int]], users: int, at_risk: np.nda
 
 def _find_rise(cohorts: Sequence[Sequence[int]]) -> tuple[int, int, int, int] | None:
     """The clearest rise between two periods that is more than chance, in view of how many pairs there are."""
-    length = max(len(c) for c in cohorts)
+    length = max((len(c) for c in cohorts), default=1)
     level = quantile(1 - 0.05 / max(length * (length - 1) / 2, 1))
     found = None
     for late in range(1, length):

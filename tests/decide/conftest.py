@@ -14,10 +14,15 @@ Company = Callable[..., Data]
 
 @pytest.fixture
 def company(tmp_path: Path) -> Company:
-    """Make a company from rows: name of a table -> header and rows; `more` is added to its playbook."""
+    """Make a company from rows: name of a table -> header and rows; `more` is added to its playbook.
 
-    def make(zone: str = "UTC", more: str = "", **rows: tuple[str, Iterable[str]]) -> Data:
-        lines = ["[company]", 'name = "Edge"', f'timezone = "{zone}"', "[tables]"]
+    `until` is the day to which tables without times are counted.
+    """
+
+    def make(zone: str = "UTC", more: str = "", until: str = "", **rows: tuple[str, Iterable[str]]) -> Data:
+        lines = ["[company]", 'name = "Edge"', f'timezone = "{zone}"']
+        lines += [f"data_until = {until}"] if until else []
+        lines.append("[tables]")
         for name, (header, body) in rows.items():
             (tmp_path / f"{name}.csv").write_text("\n".join([header, *body]) + "\n", "utf-8")
             lines.append(f'{name} = {{ source = "{name}.csv" }}')

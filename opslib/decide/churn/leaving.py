@@ -12,6 +12,7 @@ from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
 from opslib.measure.churn.definition import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
 from opslib.measure.churn.rates import ChurnResult, measure_churn
+from opslib.measure.sbg import SbgFit, fit_sbg_lifetimes, project_sbg
 from opslib.measure.survival.lifetimes import find_lifetimes
 from opslib.measure.survival.survival import SurvivalResult, measure_survival
 
@@ -19,6 +20,8 @@ Definition = Literal["inactivity", "orders", "subscription"]
 DEFINITIONS: tuple[Definition, ...] = ("inactivity", "orders", "subscription")
 # A node is looked at with a day on either side; that of payments, which follow months of unlike length, with two more.
 SIGNUP_SIDE, PAYMENT_SIDE = 1, 3
+# A month of a subscription whose days are known, and how many more are projected.
+MONTH_DAYS, PROJECTED_MONTHS = 30, 12
 # Gone is who comes back with less than this chance.
 RETURN_RATE = 0.25
 
@@ -32,6 +35,8 @@ class Leaving:
         churn, by_segment: churn by month, of everybody and by `column`; None where churn is not defined.
         survival, survival_by_segment: how long users stay, from their first day (or start) on, and by `column`.
         since_payment: how long users stay after a payment until the next; None without orders.
+        renewals, projection: of subscriptions, the shifted-beta-geometric model of who renews and its curve for a year
+            more, by month; None and empty otherwise.
         column: the column of users that segments come from; empty where there is none.
         note: why churn is not defined, or empty.
     """
@@ -42,12 +47,14 @@ class Leaving:
     survival: SurvivalResult | None
     survival_by_segment: SurvivalResult | None
     since_payment: SurvivalResult | None
+    renewals: SbgFit | None
+    projection: pd.DataFrame
     column: str
     note: str = ""
 
     def findings(self) -> list[dict[str, Any]]:
         """Flat records of all parts."""
-        parts = [self.definition, self.churn, self.by_segment, self.survival, self.survival_by_segment]
+        parts = [self.definition, self.churn, self.by_segment, self.survival, self.survival_by_segment, self.renewals]
         records = [record for part in parts if part is not None for record in part.findings()]
         if self.since_payment is not None:
             records += [{**record, "since": "payment"} for record in self.since_payment.findings()]
@@ -91,7 +98,8 @@ def measure_leaving(
     activity = _choose_activity(scope, definition)
     churn = define_leaving(scope, definition, inactive_days=inactive_days, return_rate=return_rate)
     if churn.inactive_days is None:
-        return Leaving(churn, None, None, None, None, None, column, " ".join(churn.notes))
+        nothing = (None, None, None, None, None, None, pd.DataFrame())
+        return Leaving(churn, *nothing, column, " ".join(churn.notes))
     options: dict[str, Any] = {"calendar": data.calendar}
     spells = find_spells(activity, churn, **options).cache()
     monthly = measure_churn(spells, churn)
@@ -105,7 +113,17 @@ def measure_leaving(
     if orders is not None and definition == "inactivity":
         after = find_lifetimes(activity, churn, origins=orders, origin="each", **options)
         since = measure_survival(after, nodes=_make_nodes(payment_node_days, PAYMENT_SIDE))
-    return Leaving(churn, monthly, by_segment, survival, survival_by_segment, since, column)
+    renewals, projection = None, pd.DataFrame()
+    if definition == "subscription":
+        months = everybody.select("left", duration_months=(everybody.duration_days // MONTH_DAYS).cast("int64"))
+        renewals, projection = project_renewals(measure_survival(months, unit="month"))
+    return Leaving(churn, monthly, by_segment, survival, survival_by_segment, since, renewals, projection, column)
+
+
+def project_renewals(survival: SurvivalResult) -> tuple[SbgFit, pd.DataFrame]:
+    """Fit who renews, and project it for a year past the data; the curve is empty where the model does not fit."""
+    fit = fit_sbg_lifetimes(survival)
+    return fit, project_sbg(fit, len(fit.curve) + PROJECTED_MONTHS)
 
 
 def define_leaving(
@@ -151,7 +169,8 @@ def _read_tenures(subscriptions: ir.Table, column: str) -> Leaving:
     column = column if segment else ""
     everybody = lives.drop("segment") if segment else lives
     by = measure_survival(lives, unit="month", by="segment") if segment else None
-    return Leaving(None, None, None, measure_survival(everybody, unit="month"), by, None, column)
+    survival = measure_survival(everybody, unit="month")
+    return Leaving(None, None, None, survival, by, None, *project_renewals(survival), column)
 
 
 def list_moments(result: SurvivalResult) -> pd.DataFrame:
