@@ -10,6 +10,8 @@ import pandas as pd
 from opslib.measure.estimate import adjust_p_values, quantile
 from opslib.measure.survival.curves import LifeCounts
 
+# An interval whose ends lie so far apart, on the log scale, has no ends.
+MOST_REACH = 100.0
 # Widths of the windows in which peaks are looked for.
 PEAK_WIDTHS = (1, 3, 5, 7)
 # A window is compared with this many times its own width on either side, at least so many places.
@@ -183,7 +185,8 @@ def contrast_windows(counts: LifeCounts, firsts: np.ndarray, width: int) -> pd.D
     tilt = (weights * x).sum(axis=1) / wanted
     uncertain = covariance[0] + 2 * tilt * covariance[1] + tilt**2 * covariance[2]
     met = d[:, inside].sum(axis=1)
-    factor = np.exp(quantile() * np.sqrt(dispersion * (1 / np.maximum(met, 0.5) + uncertain)))
+    reach = quantile() * np.sqrt(dispersion * (1 / np.maximum(met, 0.5) + uncertain))
+    factor = np.exp(np.minimum(reach, MOST_REACH))
     ratio = met / wanted
     columns = {
         "expected_rate": wanted / n[:, inside].sum(axis=1),
