@@ -131,7 +131,7 @@ def say_reason(churn: ChurnInvestigation) -> str:
     text = (
         f"Of {row['leavers_count']:,.0f} who left in {months}, {row['leavers_rate']:.0%} had {reason} behind them, of "
     )
-    text += f" {row['stayers_count']:,.0f} who stayed {row['stayers_rate']:.0%}"
+    text += f"{row['stayers_count']:,.0f} who stayed {row['stayers_rate']:.0%}"
     if pd.notna(row["attributable_rate"]):
         share = f"{row['attributable_rate']:.0%} [{row['attributable_low']:.0%} to {row['attributable_high']:.0%}]"
         text += f"; among users alike it accounts for {share} of the leaving ({EVIDENCE.get(str(row['evidence']), '')})"
