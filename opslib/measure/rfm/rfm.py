@@ -156,7 +156,11 @@ def measure_rfm(
     """
     calendar = calendar or Calendar()
     known = keep_known(orders, as_of, calendar)
-    everybody = summarize_customers(orders, as_of=as_of, calendar=calendar).cache()
+    odd = (
+        known.aggregate(refunds=(known.amount < 0).sum(), free=(known.amount == 0).sum()).to_pandas().fillna(0).iloc[0]
+    )
+    refunds = int(odd["refunds"])
+    everybody = summarize_customers(orders, as_of=as_of, calendar=calendar, refunds=refunds > 0).cache()
     customers = everybody.filter(everybody.frequency_count > 0)
     limits = thresholds or choose_thresholds(customers, split)
     sums = _sum_cells(everybody, limits or RfmThresholds(0, 0, 0))
@@ -166,11 +170,8 @@ def measure_rfm(
     tier_rows = [{"tier": t} | _describe(sums[_in_tier(sums, t)], total) for t in TIERS]
     number = int(total["customers"])
     averages = {d: _estimate(d, total, unit) for d, unit in DIMENSIONS.items()}
-    odd = (
-        known.aggregate(refunds=(known.amount < 0).sum(), free=(known.amount == 0).sum()).to_pandas().fillna(0).iloc[0]
-    )
     quality = RfmQuality(
-        int(odd["refunds"]),
+        refunds,
         float(total["refunds_amount"]),
         int(total["refund_only"]),
         int(odd["free"]),
