@@ -247,7 +247,7 @@ class WinBackSettings(_Strict):
     most_messages: int = Field(4, ge=1, description="who was sent so many in the last 14 days is left alone")
 
 
-class ReasonSettings(_Strict):
+class OwnReason(_Strict):
     """A reason for leaving to look for: rows of a table in the days before somebody leaves."""
 
     name: str = Field(pattern=r"^\w+$")
@@ -276,7 +276,7 @@ class Playbook(_Strict):
     funnels: dict[str, FunnelSettings] = {}
     experiments: dict[str, ExperimentSettings] = {}
     win_back: WinBackSettings = WinBackSettings()
-    reasons: tuple[ReasonSettings, ...] = ()
+    reasons: tuple[OwnReason, ...] = ()
     path: Path = Field(Path("playbook.toml"), exclude=True)
 
     @field_validator("tables")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import ibis.expr.types as ir
 
 from opslib.data.periods import DAY, Period, Quarter, parse_date
 from opslib.data.source import Data
-from opslib.errors import InputError
+from opslib.errors import InputError, suggest_name
 from opslib.measure.grains import Grain
 
 # Thirteen whole weeks: as long as a quarter, and every weekday as often in both periods.
@@ -73,13 +74,29 @@ class Scope:
     @cached_property
     def dimensions(self) -> list[str]:
         """Attributes of users with few enough values to be groups."""
-        names = self.data.segment_columns
-        if not names:
+        return self.find_groups(self.data.attributes, self.data.segment_columns)
+
+    def find_groups(self, table: ir.Table, columns: Sequence[str]) -> list[str]:
+        """Those of a table's columns that tell groups apart: several values, but not so many that they name users.
+
+        The column of the segment itself has but one.
+        """
+        if not columns:
             return []
-        attributes = self.data.attributes
-        counts = self.data.execute(attributes.aggregate(**{name: attributes[name].nunique() for name in names}))
+        counts = self.data.execute(table.aggregate(**{name: table[name].nunique() for name in columns}))
         own = self.segment.partition(":")[0]
-        return [name for name in names if name != own and 1 < int(counts[name].iloc[0]) <= MOST_VALUES]
+        return [name for name in columns if name != own and 1 < int(counts[name].iloc[0]) <= MOST_VALUES]
+
+
+def check_breakdown(breakdown: str, columns: Sequence[str]) -> None:
+    """Refuse a column to break down by that is not there. An empty text means none.
+
+    Raises:
+        InputError: with the columns that there are.
+    """
+    if breakdown and breakdown not in columns:
+        known = f"There are: {', '.join(columns)}." if columns else "These data have none."
+        raise InputError(f"breakdown '{breakdown}': no such column.{suggest_name(breakdown, columns)} {known}")
 
 
 def choose_scope(

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import opslib.present.churn.actions
-import opslib.present.funnel.actions
-import opslib.present.growth.actions
-import opslib.present.review.words  # noqa: F401
 from opslib.data.fitness import DataFitness
 from opslib.present.display import AnswerView, ListView
 from opslib.present.words import describe, describe_scope, list_limits, suggest_actions

@@ -1,12 +1,15 @@
 """Results in words: numbers with units, and the sentences of each notebook's answer.
 
 Measuring knows no language; every sentence that quotes a result is made here and in the `words` of each notebook's
-folder, which `opslib.present.answers` loads.
+folder, loaded when a result of theirs is shown.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from functools import singledispatch
+from typing import Any
 
 import pandas as pd
 
@@ -32,6 +35,15 @@ METRIC_LABELS = {
 }
 
 MISSING = "–"
+
+# Where results come from, and what holds their words: loaded with the first result of the kind, so that a notebook
+# waits for its own alone.
+HOMES = {
+    "opslib.decide.churn": "opslib.present.churn.actions",
+    "opslib.decide.funnel": "opslib.present.funnel.actions",
+    "opslib.decide.growth": "opslib.present.growth.actions",
+    "opslib.decide.review": "opslib.present.review.words",
+}
 
 
 def label_metric(name: str) -> str:
@@ -100,6 +112,33 @@ def format_change(change: Change, *, against: str = "") -> str:
     return text if change.clear else f"{text}, within chance"
 
 
+def name_users(segment: str) -> str:
+    """Whom a result is about.
+
+    >>> name_users("channel:search"), name_users("")
+    ('users with channel search', 'all users')
+    """
+    return f"users with {segment.replace(':', ' ')}" if segment else "all users"
+
+
+def write_sentence(text: str) -> str:
+    """A note as a sentence: a capital, and one full stop.
+
+    >>> write_sentence("nobody left."), write_sentence("")
+    ('Nobody left.', '')
+    """
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+def format_points(value: float, low: float, high: float) -> str:
+    """A difference of rates with its interval, in points.
+
+    >>> format_points(-0.0411, -0.062, -0.02)
+    '-4.1 points [-6.2 to -2.0]'
+    """
+    return f"{100 * value:+.1f} points [{100 * low:.1f} to {100 * high:.1f}]"
+
+
 def name_segment(segment: str) -> str:
     """Write a segment of an explanation as people do.
 
@@ -117,13 +156,14 @@ def describe(result: object) -> list[str]:
     Raises:
         TypeError: there are no words for this kind of result.
     """
-    raise TypeError(f"there are no words for {type(result).__name__}")
+    return _find_words(describe, result, "words")(result)
 
 
 @singledispatch
 def describe_scope(result: object) -> str:
     """Say in one sentence what a result covers: company, days, segment; empty where nothing need be said."""
-    return ""
+    found = _load_words(describe_scope, result)
+    return "" if found is None else found(result)
 
 
 @singledispatch
@@ -133,7 +173,7 @@ def list_limits(result: object) -> list[str]:
     Raises:
         TypeError: there are no words for this kind of result.
     """
-    raise TypeError(f"there are no limits for {type(result).__name__}")
+    return _find_words(list_limits, result, "limits")(result)
 
 
 @singledispatch
@@ -143,7 +183,24 @@ def suggest_actions(result: object) -> list[str]:
     Raises:
         TypeError: there are no words for this kind of result.
     """
-    raise TypeError(f"there are no actions for {type(result).__name__}")
+    return _find_words(suggest_actions, result, "actions")(result)
+
+
+def _find_words(function: Any, result: object, what: str) -> Callable[[object], list[str]]:
+    found = _load_words(function, result)
+    if found is None:
+        raise TypeError(f"there are no {what} for {type(result).__name__}")
+    return found
+
+
+def _load_words(function: Any, result: object) -> Any:
+    """What a function says of this kind of result, its notebook's words loaded first; None where it has none."""
+    home = type(result).__module__
+    for package, words in HOMES.items():
+        if home == package or home.startswith(f"{package}."):
+            importlib.import_module(words)
+    found = function.dispatch(type(result))
+    return None if found is function.dispatch(object) else found
 
 
 @describe.register

@@ -10,8 +10,8 @@ from opslib.decide.churn.leaving import RETURN_RATE, Leaving, choose_definition,
 from opslib.decide.churn.reasons import Reasons, explain_leaving
 from opslib.decide.churn.recall import Recall, plan_recall
 from opslib.decide.churn.worth import Worth, measure_worth
-from opslib.decide.scope import Scope, choose_scope
-from opslib.errors import InputError, suggest_name
+from opslib.decide.scope import Scope, check_breakdown, choose_scope
+from opslib.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,8 @@ def investigate_churn(
     data.require_fit()
     scope = choose_scope(data, as_of=as_of, segment=segment)
     kind = choose_definition(scope, definition)
-    columns = scope.dimensions
-    if breakdown and breakdown not in columns:
-        known = f"There are: {', '.join(columns)}." if columns else "These data have none."
-        raise InputError(f"breakdown '{breakdown}': no such column.{suggest_name(breakdown, columns)} {known}")
-    column = breakdown or next(iter(columns), "")
+    check_breakdown(breakdown, scope.dimensions)
+    column = breakdown or next(iter(scope.dimensions), "")
     leaving = measure_leaving(
         scope,
         kind,

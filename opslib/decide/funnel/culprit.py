@@ -154,7 +154,7 @@ def find_culprit(
         for period in (scope.before, scope.now)
     ]
     visits = ibis.union(*attempts).cache()
-    last = scope.as_of - math.ceil(path.window / DAY) * DAY
+    last = scope.as_of - path.window_days * DAY
     width = 1 if (last - scope.before.start).days <= DAILY_DAYS else WEEK_DAYS
     trend = make_trend(visits, segment, scope, last=last, width=width)
     peers = {c: v for c, v in segment.items() if c not in new}

@@ -6,21 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from opslib.data.periods import parse_date
+from opslib.data.periods import Period, parse_date
 from opslib.data.source import Data
 from opslib.decide.funnel.culprit import Culprit, find_culprit
 from opslib.decide.funnel.path import FunnelPath, choose_path, gather_events
 from opslib.decide.funnel.trial import Trial, plan_repair, read_trial
-from opslib.decide.scope import Scope, choose_scope
-from opslib.errors import InputError, suggest_name
+from opslib.decide.scope import Scope, check_breakdown, choose_scope
+from opslib.errors import InputError
 from opslib.explain.decompose import StepSplit, split_steps
 from opslib.measure.estimate import Change
 from opslib.measure.funnel.follow import ConversionCurve, FunnelComparison, compare_funnels, measure_conversion_curve
 from opslib.measure.funnel.funnel import FunnelResult, measure_funnel
 from opslib.measure.sample_size import ExperimentPlan
-
-# More values than this in a column of the events name things, not groups.
-MOST_VALUES = 100
 
 
 @dataclass(frozen=True)
@@ -121,9 +118,7 @@ def diagnose_funnel(
     repaired = parse_date(fixed_on, name="fixed_on") if fixed_on else None
     events = gather_events(scope, path).cache()
     columns = list_columns(scope, events)
-    if breakdown and breakdown not in columns:
-        known = f"There are: {', '.join(columns)}." if columns else "These data have none."
-        raise InputError(f"breakdown '{breakdown}': no such column.{suggest_name(breakdown, columns)} {known}")
+    check_breakdown(breakdown, columns)
     options: dict[str, Any] = {
         "as_of": scope.as_of,
         "window": path.window,
@@ -132,31 +127,26 @@ def diagnose_funnel(
         "exclusions": path.exclusions,
         "hold": path.hold,
     }
-    now = measure_funnel(events, path.steps, period=scope.now, **options)
+
+    def measure(period: Period, by: str = "") -> FunnelResult:
+        attributes = scope.attributes if by and by not in events.columns else None
+        return measure_funnel(events, path.steps, period=period, breakdown=by, attributes=attributes, **options)
+
+    now = measure(scope.now, breakdown)
     comparison = split = culprit = None
     if scope.before is not None:
-        comparison = compare_funnels(now, measure_funnel(events, path.steps, period=scope.before, **options))
+        comparison = compare_funnels(now, measure(scope.before))
         counts = [part.steps["converted_count"].tolist() for part in (comparison.before, now)]
         split = split_steps(*counts, steps=path.labels)
     step = step or _pick_step(split, now)
     if comparison is not None:
         culprit = find_culprit(scope, path, events, step, columns, options, repaired)
-    breakdown = breakdown or (
-        culprit.columns[0] if culprit is not None and culprit.columns else next(iter(columns), "")
-    )
-    if breakdown:
-        own = breakdown in events.columns
-        now = measure_funnel(
-            events,
-            path.steps,
-            period=scope.now,
-            breakdown=breakdown,
-            attributes=None if own else scope.attributes,
-            **options,
-        )
+    if not breakdown:
+        breakdown = next(iter(culprit.columns if culprit is not None and culprit.columns else columns), "")
+        now = measure(scope.now, breakdown) if breakdown else now
     curve = measure_conversion_curve(events, path.steps, period=scope.now, **options)
     trial = read_trial(scope, path, events, experiment)
-    plan = plan_repair(now, culprit, step, scope)
+    plan = plan_repair(now, path, culprit, step, scope)
     return FunnelDiagnosis(
         scope,
         path,
@@ -181,12 +171,7 @@ def list_columns(scope: Scope, events: Any) -> list[str]:
         if name not in ("user_id", "ts", "event", "session_id")
         and (events[name].type().is_string() or events[name].type().is_boolean())
     ]
-    own = []
-    if texts:
-        counts = scope.data.execute(events.aggregate(**{name: events[name].nunique() for name in texts}))
-        own = [name for name in texts if 1 < int(counts[name].iloc[0]) <= MOST_VALUES]
-    segment = scope.segment.partition(":")[0]
-    return [name for name in own if name != segment] + [name for name in scope.dimensions if name not in texts]
+    return scope.find_groups(events, texts) + [name for name in scope.dimensions if name not in texts]
 
 
 def _pick_step(split: StepSplit | None, now: FunnelResult) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ class FunnelPath:
     exclusions: tuple[Exclusion, ...] = ()
     hold: str = ""
     guessed: bool = False
+
+    @property
+    def window_days(self) -> int:
+        """The window in whole days, begun ones too."""
+        return math.ceil(self.window / dt.timedelta(days=1))
 
     @property
     def events(self) -> list[str]:

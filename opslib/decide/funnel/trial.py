@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import ibis.expr.types as ir
 import pandas as pd
 
-from opslib.data.periods import DAY
 from opslib.data.playbook import ExperimentSettings
 from opslib.decide.funnel.culprit import Culprit
 from opslib.decide.funnel.path import FunnelPath
@@ -116,7 +113,7 @@ def list_variants(scope: Scope, exposures: ir.Table) -> pd.DataFrame:
 
 def make_metrics(scope: Scope, path: FunnelPath, events: ir.Table) -> tuple[dict[str, ir.Table], list[Metric]]:
     """What an experiment on a funnel is read out by."""
-    days = (0, max(1, math.ceil(path.window / DAY)))
+    days = (0, path.window_days)
     goal = path.steps[-1]
     tables = {"goal": events.filter(match_step(events, goal))}
     metrics = [Metric("goal_rate", Behavior("goal", days=days), role="primary")]
@@ -138,7 +135,9 @@ def _list_tickets(scope: Scope) -> ir.Table | None:
     return tickets.filter(tickets.is_complaint) if "is_complaint" in tickets.columns else None
 
 
-def plan_repair(now: FunnelResult, culprit: Culprit | None, step: int, scope: Scope) -> ExperimentPlan | None:
+def plan_repair(
+    now: FunnelResult, path: FunnelPath, culprit: Culprit | None, step: int, scope: Scope
+) -> ExperimentPlan | None:
     """Plan the experiment that would show whether a repair of a step works.
 
     Where users were lost and still are, it is sized on them: for all of the gap closed, and half. Otherwise on
@@ -155,5 +154,4 @@ def plan_repair(now: FunnelResult, culprit: Culprit | None, step: int, scope: Sc
         relative = tuple(share * (culprit.expected - inside) / inside for share in REPAIRED)
     if base is None or not 0 < base < 1 or not users_per_day:
         return None
-    window_days = max(1, math.ceil(now.window / dt.timedelta(days=1)))
-    return plan_experiment(base=base, relative=relative, users_per_day=users_per_day, window_days=window_days)
+    return plan_experiment(base=base, relative=relative, users_per_day=users_per_day, window_days=path.window_days)

@@ -42,9 +42,9 @@ def list_arrivals(
         events, steps, period, as_of, window, calendar, order, exclusions, hold: as in `measure_funnel`.
 
     Returns:
-        An Ibis table, nothing of it fetched, one row a user (attempt) whose window is over: user_id, arrived_at (at the
-        step before; UTC, to the second), converted (a flag), the columns. Its rows are the entrants of that step in
-        `measure_funnel`.
+        An Ibis table, nothing of it fetched, one row a user (attempt) whose window is over: user_id, entered_at
+        and arrived_at (at the step before; UTC, to the second), converted (a flag), the columns. Its rows are the
+        entrants of that step in `measure_funnel`.
 
     Raises:
         InputError: there is no such step or column; otherwise as `measure_funnel`.
@@ -72,7 +72,7 @@ def list_arrivals(
         hold=hold,
     )
     if not 2 <= step <= len(funnel.steps):
-        raise InputError(f"Nobody can go on to step {step}: choose one from 2 to {len(funnel.steps)}.")
+        raise InputError(f"Nobody can drop at step {step}: choose one from 2 to {len(funnel.steps)}.")
     carried = tuple(c for c in columns if c not in funnel.keys)
     funnel = dataclasses.replace(funnel, values=carried)
     attempts = read_attempts(events, funnel, unit)
@@ -80,11 +80,12 @@ def list_arrivals(
     outcomes, rows = attempts.settle(True).outcomes, attempts.rows
     there = outcomes.filter(outcomes.level >= step - 1)
     there = there.mutate(_at=there[name_arrival(step - 1)], converted=there.level >= step)
+    # Without columns too: what the packed plan found belongs to no engine until it meets one of its tables.
     bits = (1 << len(funnel.steps)) - 1 if funnel.order == "any" else 1 << (step - 2)
     filled = rows.filter((rows["mask"] & bits) > 0)
     known = filled.group_by(**{f"_{k}": filled[k] for k in funnel.keys}, _key=filled.key).aggregate(
         **{c: filled[c].min() for c in carried}
     )
-    same = [there[k] == known[f"_{k}"] for k in funnel.keys]
-    joined = there.inner_join(known, [*same, there._at == known._key])
-    return joined.select("user_id", *columns, arrived_at=to_moment(joined._at, funnel), converted=joined.converted)
+    joined = there.inner_join(known, [*(there[k] == known[f"_{k}"] for k in funnel.keys), there._at == known._key])
+    moments = {"entered_at": to_moment(joined.s1, funnel), "arrived_at": to_moment(joined._at, funnel)}
+    return joined.select("user_id", *columns, **moments, converted=joined.converted)

@@ -13,8 +13,8 @@ import pandas as pd
 from opslib.data.periods import Calendar, Period
 from opslib.errors import InputError
 from opslib.measure.estimate import Change, compare_estimates, to_plain_record
+from opslib.measure.funnel.arrivals import list_arrivals
 from opslib.measure.funnel.funnel import WINDOW, FunnelResult
-from opslib.measure.funnel.outcomes import to_moment
 from opslib.measure.funnel.plans import read_attempts
 from opslib.measure.funnel.steps import Exclusion, Order, Step, check_names, make_funnel
 from opslib.measure.funnel.times import choose_resolution, count_durations, estimate_curve
@@ -199,9 +199,10 @@ def list_dropped_users(
     Raises:
         InputError: there is no such step; otherwise as `measure_funnel`.
     """
-    funnel = make_funnel(
+    found = list_arrivals(
         events,
         steps,
+        step=step,
         period=period,
         as_of=as_of,
         window=window,
@@ -210,12 +211,4 @@ def list_dropped_users(
         exclusions=exclusions,
         hold=hold,
     )
-    if not 2 <= step <= len(funnel.steps):
-        raise InputError(f"Nobody can drop at step {step}: choose one from 2 to {len(funnel.steps)}.")
-    attempts = read_attempts(events, funnel, "users")
-    check_names(events, attempts.count_masks(), funnel)
-    outcomes = attempts.settle(True).outcomes
-    dropped = outcomes.filter(outcomes.level == step - 1)
-    return dropped.select(
-        "user_id", entered_at=to_moment(dropped.s1, funnel), reached_at=to_moment(dropped.reached, funnel)
-    )
+    return found.filter(~found.converted).select("user_id", "entered_at", reached_at="arrived_at")

@@ -15,6 +15,7 @@ from opslib.present.churn.recall_charts import plot_qini, plot_recall, plot_upli
 from opslib.present.churn.worth_charts import plot_migration, plot_risk, plot_value
 from opslib.present.display import ChartView, ListView
 from opslib.present.parts import cut_name, make_legend, make_tooltips, say_missing
+from opslib.present.projection import view_projection
 
 __all__ = [
     "plot_churn",
@@ -237,30 +238,7 @@ def plot_renewals(churn: ChurnInvestigation) -> ChartView | ListView:
     fit, projected = churn.leaving.renewals, churn.leaving.projection
     if fit is None or projected.empty:
         return say_missing(churn, "Who renews", "it is for subscriptions" if fit is None else fit.note)
-    seen = fit.curve[["n", "observed_rate"]].rename(columns={"observed_rate": "rate"}).assign(kind="Observed")
-    ahead = projected[["n", "survival_rate", "survival_low", "survival_high"]].copy()
-    ahead.columns = pd.Index(["n", "rate", "low", "high"])
-    frame = pd.concat([seen, ahead.assign(kind="Projected")], ignore_index=True)
-    last = ahead.iloc[-1]
-    ends = f"{100 * last['low']:.0f} to {100 * last['high']:.0f}"
-    title = f"Of 100 subscribers about {100 * last['rate']:.0f} ({ends}) are still there after {last['n']:.0f} months"
-    base = base_chart(frame).encode(
-        x=alt.X("n:Q", title="Months", axis=alt.Axis(grid=False, tickMinStep=1)),
-        color=alt.Color(
-            "kind:N",
-            scale=alt.Scale(domain=["Observed", "Projected"], range=[theme.INK, theme.BLUE]),
-            legend=make_legend("circle"),
-        ),
-        tooltip=make_tooltips({"kind:N": ("Share", ""), "n:Q": ("Month", ""), "rate:Q": ("Still there", ".1%")}),
-    )
-    y = alt.Y("rate:Q", title="Share still there", axis=alt.Axis(format=".0%"), scale=alt.Scale(domainMin=0))
-    line = base.transform_filter(alt.datum.kind == "Projected")
-    chart = line.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="Share still there"), y2="high:Q")
-    chart += line.mark_line().encode(y=y)
-    chart += base.transform_filter(alt.datum.kind == "Observed").mark_point(filled=True, size=40, opacity=1).encode(y=y)
-    labels = {"kind": "Share", "n": "Month", "rate": "Still there", "low": "Low (95%)", "high": "High (95%)"}
-    text = "Points as observed, and the projected line with its 95% band."
-    return view_chart(chart, title, text, frame, labels)
+    return view_projection(fit, projected, who="subscribers", unit="month")
 
 
 def plot_exits(churn: ChurnInvestigation) -> ChartView | ListView:

@@ -11,6 +11,7 @@ from opslib.present.charts import base_chart, view_chart
 from opslib.present.churn.worth_charts import name_tier
 from opslib.present.display import ChartView, ListView
 from opslib.present.parts import draw_points, draw_zero, list_names, make_tooltips, say_missing
+from opslib.present.words import format_points
 
 
 def plot_recall(churn: ChurnInvestigation) -> ChartView | ListView:
@@ -31,7 +32,7 @@ def plot_recall(churn: ChurnInvestigation) -> ChartView | ListView:
     name = measured.experiment.replace("_", " ").capitalize()
     title = f"{name}: who came back within {measured.days} days"
     if lift.known and lift.value is not None and lift.low is not None and lift.high is not None:
-        points = f"{100 * lift.value:+.1f} points [{100 * lift.low:.1f} to {100 * lift.high:.1f}]"
+        points = format_points(lift.value, lift.low, lift.high)
         title = f"{name}: {points} came back within {measured.days} days"
     base = base_chart(frame, height=90).encode(
         y=alt.Y("arm:N", title=None, scale=list_names(frame["arm"]), axis=alt.Axis(grid=True)),

@@ -12,7 +12,10 @@ from opslib.present.words import (
     describe_scope,
     format_estimate,
     format_number,
+    format_points,
     list_limits,
+    name_users,
+    write_sentence,
 )
 
 EVIDENCE = {
@@ -37,8 +40,7 @@ def _describe_churn(churn: ChurnInvestigation) -> list[str]:
 @describe_scope.register
 def _describe_scope(churn: ChurnInvestigation) -> str:
     scope, definition = churn.scope, churn.leaving.definition
-    who = f"users with {scope.segment.replace(':', ' ')}" if scope.segment else "all users"
-    text = f"{scope.data.playbook.company.name}, up to {scope.as_of}, {who}"
+    text = f"{scope.data.playbook.company.name}, up to {scope.as_of}, {name_users(scope.segment)}"
     if definition is None or not definition.inactive_days:
         return f"{text}; who has left, the data state."
     chosen = "as chosen from the data" if definition.chosen == "from the data" else "as given"
@@ -163,7 +165,7 @@ def say_recall(churn: ChurnInvestigation) -> str:
     text = f"Campaign {measured.experiment.replace('_', ' ')}: {VERDICTS[measured.verdict]}"
     lift, treated, holdout = (totals[n] for n in ("lift_rate", "treated_return_rate", "holdout_return_rate"))
     if lift.known and lift.value is not None and lift.low is not None and lift.high is not None:
-        points = f"{100 * lift.value:+.1f} points [{100 * lift.low:.1f} to {100 * lift.high:.1f}]"
+        points = format_points(lift.value, lift.low, lift.high)
         text += f". Of {treated.denominator:,.0f} written to {format_number(treated.value, 'rate')} bought within "
         text += f"{measured.days} days, of {holdout.denominator:,.0f} left alone "
         text += f"{format_number(holdout.value, 'rate')}: {points}"
@@ -180,17 +182,17 @@ def say_recall(churn: ChurnInvestigation) -> str:
 def _list_limits(churn: ChurnInvestigation) -> list[str]:
     leaving, limits = churn.leaving, list(churn.scope.notes)
     if leaving.definition is not None:
-        limits += [_sentence(note) for note in leaving.definition.notes]
+        limits += [write_sentence(note) for note in leaving.definition.notes]
     if leaving.churn is not None:
-        limits += [_sentence(note) for note in leaving.churn.notes]
+        limits += [write_sentence(note) for note in leaving.churn.notes]
     if leaving.survival is not None:
-        limits += [_sentence(note) for note in leaving.survival.notes]
+        limits += [write_sentence(note) for note in leaving.survival.notes]
     if churn.reasons is not None:
         limits.append(
             "Reasons are what is in the data: a rival's offer, or a life that changed, is not. Those with us for less "
             "than 30 days are in neither group."
         )
-        limits += [_sentence(note) for note in churn.reasons.causes.notes]
+        limits += [write_sentence(note) for note in churn.reasons.causes.notes]
     if churn.worth is not None:
         check = churn.worth.check
         if check.error_rate is not None and check.naive_error_rate is not None:
@@ -198,15 +200,11 @@ def _list_limits(churn: ChurnInvestigation) -> list[str]:
             text += f"{check.error_rate:+.0%}, keeping up the last rate by {check.naive_error_rate:+.0%}"
             better = check.status == "better_than_naive"
             limits.append(f"{text}{'.' if better else ': do not plan totals with it, only the order of customers.'}")
-        limits += [_sentence(note) for note in churn.worth.value.notes]
-        limits += [_sentence(note) for note in churn.worth.rfm.notes]
+        limits += [write_sentence(note) for note in churn.worth.value.notes]
+        limits += [write_sentence(note) for note in churn.worth.rfm.notes]
     if churn.recall is not None:
         plan, measured = churn.recall.plan, churn.recall.measured
-        limits += [_sentence(note) for note in (plan.notes if plan is not None else ())]
-        limits += [_sentence(note) for note in (measured.notes if measured is not None else ())]
+        limits += [write_sentence(note) for note in (plan.notes if plan is not None else ())]
+        limits += [write_sentence(note) for note in (measured.notes if measured is not None else ())]
     limits += [f"{section}: not shown, it needs {table}." for section, table in churn.missing.items()]
     return list(dict.fromkeys(limits))
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""

@@ -16,8 +16,11 @@ from opslib.present.words import (
     format_change,
     format_estimate,
     format_number,
+    format_points,
     list_limits,
     name_segment,
+    name_users,
+    write_sentence,
 )
 
 DECISIONS = {
@@ -53,11 +56,10 @@ def _describe_funnel(diagnosis: FunnelDiagnosis) -> list[str]:
 @describe_scope.register
 def _describe_scope(diagnosis: FunnelDiagnosis) -> str:
     scope, path = diagnosis.scope, diagnosis.path
-    who = f"users with {scope.segment.replace(':', ' ')}" if scope.segment else "all users"
     name = f"{path.name.replace('_', ' ')}: " if path.name else ""
     days = f"those who entered from {scope.now.start} to {scope.as_of}"
     text = f"{scope.data.playbook.company.name}, {name}{' > '.join(path.labels)}, within {say_window(path.window)}, "
-    text += f"{who}, {days}"
+    text += f"{name_users(scope.segment)}, {days}"
     return text + (f", compared with {scope.before.start} to {scope.before.last_day}." if scope.before else ".")
 
 
@@ -70,15 +72,6 @@ def say_window(window: dt.timedelta) -> str:
     days = window / dt.timedelta(days=1)
     number, unit = (days, "day") if days >= 1 else (24 * days, "hour")
     return f"{number:g} {unit}{'' if number == 1 else 's'}"
-
-
-def format_points(value: float, low: float, high: float) -> str:
-    """A difference of rates with its interval, in points.
-
-    >>> format_points(-0.0411, -0.062, -0.02)
-    '-4.1 points [-6.2 to -2.0]'
-    """
-    return f"{100 * value:+.1f} points [{100 * low:.1f} to {100 * high:.1f}]"
 
 
 def _say_change(change: Change | None) -> str:
@@ -261,7 +254,7 @@ def _list_limits(diagnosis: FunnelDiagnosis) -> list[str]:
     if diagnosis.now.excluded_count:
         limits.append(f"{diagnosis.now.excluded_count:,} users are left out because of an excluded event.")
     counted = [n for n in diagnosis.now.notes if "did not happen" in n or "entered in the period" in n]
-    limits += [f"{n[0].upper()}{n[1:]}." for n in counted]
+    limits += [write_sentence(n) for n in counted]
     culprit = diagnosis.culprit
     if culprit is not None and culprit.explanation is not None:
         tested = culprit.explanation.tested_count
@@ -281,7 +274,7 @@ def _list_limits(diagnosis: FunnelDiagnosis) -> list[str]:
 def _limit_values(explanation: ChangeExplanation) -> list[str]:
     """Values that came or went, and what else an explanation warns of."""
     problems = explanation.data_problems
-    limits = [f"{w[0].upper()}{w[1:]}." for w in explanation.warnings if "=" not in w]
+    limits = [write_sentence(w) for w in explanation.warnings if "=" not in w]
     moved = problems[problems["problem"].isin(["new value", "vanished value"])]
     if len(moved):
         named = ", ".join(name_segment(f"{r['dimension']}={r['value']}") for r in moved.head(4).to_dict("records"))
@@ -289,7 +282,7 @@ def _limit_values(explanation: ChangeExplanation) -> list[str]:
         limits.append(f"Only one of the two periods has {named}{more}: such groups have no rate to compare.")
     for row in problems[~problems.index.isin(moved.index)].head(4).to_dict("records"):
         where = name_segment(f"{row['dimension']}={row['value']}")
-        limits.append(f"{where[0].upper()}{where[1:]}: {row['problem']}, as when tracking breaks.")
+        limits.append(write_sentence(f"{where}: {row['problem']}, as when tracking breaks"))
     return limits
 
 

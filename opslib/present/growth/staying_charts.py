@@ -20,13 +20,13 @@ from opslib.present.parts import (
     make_tooltips,
     say_missing,
 )
+from opslib.present.projection import view_projection
 from opslib.present.words import format_number
 
 LONGEST_TITLE = 85
 CURVE_TICKS = 15
 MOST_TRAITS = 12
 MOST_BEHAVIORS = 12
-OBSERVED, PROJECTED = "Observed", "Projected"
 
 
 def plot_retention_curves(model: GrowthModel) -> ChartView | ListView:
@@ -135,37 +135,7 @@ def plot_projection(model: GrowthModel) -> ChartView | ListView:
     fit, projected = model.staying.fit, model.staying.projection
     if projected.empty:
         return say_missing(model, "Retention further on", fit.note or "the weeks observed do not tell")
-    seen = fit.curve[["n", "observed_rate"]].rename(columns={"observed_rate": "rate"}).assign(kind=OBSERVED)
-    ahead = projected[["n", "survival_rate", "survival_low", "survival_high"]].copy()
-    ahead.columns = pd.Index(["n", "rate", "low", "high"])
-    frame = pd.concat([seen, ahead.assign(kind=PROJECTED)], ignore_index=True)[["kind", "n", "rate", "low", "high"]]
-    last = ahead.iloc[-1]
-    title = (
-        f"Of 100 new users about {100 * last['rate']:.0f} ({100 * last['low']:.0f} to {100 * last['high']:.0f}) "
-        f"are still there after {last['n']:.0f} weeks, if nothing changes"
-    )
-    colors = alt.Scale(domain=[OBSERVED, PROJECTED], range=[theme.INK, theme.BLUE])
-    base = base_chart(frame).encode(
-        x=alt.X("n:Q", title="Weeks since the first active week", axis=alt.Axis(grid=False, tickMinStep=1)),
-        color=alt.Color("kind:N", scale=colors, legend=make_legend("circle")),
-        tooltip=make_tooltips(
-            {
-                "kind:N": ("Share", ""),
-                "n:Q": ("Week", ""),
-                "rate:Q": ("Still there", ".1%"),
-                "low:Q": ("Low (95%)", ".1%"),
-                "high:Q": ("High (95%)", ".1%"),
-            }
-        ),
-    )
-    y = alt.Y("rate:Q", title="Share still there", axis=alt.Axis(format=".0%"), scale=alt.Scale(domainMin=0))
-    model_line = base.transform_filter(alt.datum.kind == PROJECTED)
-    band = model_line.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="Share still there"), y2="high:Q")
-    points = base.transform_filter(alt.datum.kind == OBSERVED).mark_point(filled=True, size=55, opacity=1).encode(y=y)
-    labels = {"kind": "Share", "n": "Week", "rate": "Still there", "low": "Low (95%)", "high": "High (95%)"}
-    text = "Points of the observed share still there by week, and the projected line with its 95% band."
-    text += f" Mind: {fit.note}." if fit.note else ""
-    return view_chart(band + model_line.mark_line().encode(y=y) + points, title, text, frame, labels)
+    return view_projection(fit, projected, who="new users", unit="week", since=" since the first active week")
 
 
 def plot_behaviors(model: GrowthModel) -> ChartView | ListView:

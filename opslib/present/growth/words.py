@@ -13,6 +13,8 @@ from opslib.present.words import (
     format_number,
     list_limits,
     name_segment,
+    name_users,
+    write_sentence,
 )
 
 LEVER_NAMES = {
@@ -59,7 +61,7 @@ def _describe_growth(model: GrowthModel) -> list[str]:
 @describe_scope.register
 def _describe_scope(model: GrowthModel) -> str:
     scope = model.scope
-    who = f"users with {scope.segment.replace(':', ' ')}" if scope.segment else "all users"
+    who = name_users(scope.segment)
     text = f"{scope.data.playbook.company.name}, {scope.now.start} to {scope.as_of}, {who}"
     return text + (f", compared with {scope.before.start} to {scope.before.last_day}." if scope.before else ".")
 
@@ -202,7 +204,7 @@ def _say_cost(model: GrowthModel) -> str:
             names = ", ".join(late["group"].head(3))
             months = int(late["observed_month_count"].max())
             text += f"; {names} {'has' if len(late) == 1 else 'have'} not paid back within the {months} months observed"
-    return text[0].upper() + text[1:] + "."
+    return write_sentence(text)
 
 
 def _say_outlook(model: GrowthModel) -> str:
@@ -264,7 +266,7 @@ def _list_limits(model: GrowthModel) -> list[str]:
         limits.append(f"New users whose day has not come yet are in no retention rate: {listed}.")
     shift = model.acquisition.shift
     if shift is not None and shift.note:
-        limits.append(f"{shift.note[0].upper()}{shift.note[1:].rstrip('.')}.")
+        limits.append(write_sentence(shift.note))
     elif shift is not None and len(shift.by_channel) > 3:
         limits.append(
             f"The budget shift is judged for each of {len(shift.by_channel)} channels by itself, before against after: "

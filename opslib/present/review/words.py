@@ -15,7 +15,9 @@ from opslib.present.words import (
     format_number,
     label_metric,
     list_limits,
+    name_users,
     suggest_actions,
+    write_sentence,
 )
 
 
@@ -29,7 +31,7 @@ def _describe_review(review: QuarterlyReview) -> list[str]:
 @describe_scope.register
 def _describe_scope(review: QuarterlyReview) -> str:
     now, before = review.now.period, review.before.period if review.before else None
-    who = f"users with {review.segment.replace(':', ' ')}" if review.segment else "all users"
+    who = name_users(review.segment)
     text = f"{review.company}, {now.label} ({now.start} to {now.last_day}), {who}"
     return text + (f", compared with {before.label}." if before else ".")
 
@@ -85,7 +87,7 @@ def _say_money(review: QuarterlyReview) -> str:
             cost = format_number(cac.now.value, "amount", currency=currency)
             parts.append(f"a new user from a channel with spend cost {cost}{_against(cac, review)}")
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    return write_sentence(text)
 
 
 def _say_targets(review: QuarterlyReview) -> str:
