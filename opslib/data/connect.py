@@ -11,7 +11,8 @@ import ibis.expr.types as ir
 
 from opslib.data.contract import CONTRACTS
 from opslib.data.files import find_files, read_files
-from opslib.data.playbook import Playbook, TableSource
+from opslib.data.playbook import Playbook
+from opslib.data.settings import TableSource
 from opslib.errors import InputError, suggest_name
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from opslib.data.contract import CONTRACTS, Contract
 from opslib.data.mapping import MappedTable
-from opslib.data.playbook import Playbook, RowRule, TableSource
+from opslib.data.playbook import Playbook
 from opslib.data.rules import bad_rows, future_limit, list_row_rules
+from opslib.data.settings import RowRule, TableSource
 from opslib.errors import suggest_name
 
 Severity = Literal["unfit", "warning", "note"]

@@ -18,7 +18,7 @@ import ibis.expr.types as ir
 
 from opslib.data.contract import CONTRACTS, Contract, Kind
 from opslib.data.periods import Calendar
-from opslib.data.playbook import ColumnSource, RowFilter, TableSource
+from opslib.data.settings import ColumnSource, RowFilter, TableSource
 from opslib.errors import InputError, suggest_name
 
 # A time written with its own zone: a time of day, then Z, UTC, +08, +0800 or +08:00.

@@ -7,11 +7,20 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from opslib.data.contract import CONTRACTS
+from opslib.data.operations import (
+    CadenceSettings,
+    CrisisSettings,
+    Holiday,
+    InitiativeSettings,
+    InitiativesFile,
+    MarketEvent,
+    RuleSettings,
+)
+from opslib.data.settings import Settings, TableSource, check_zone
 from opslib.errors import InputError, suggest_name
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -31,26 +40,8 @@ TARGET_METRICS: dict[str, Literal["at_least", "at_most"]] = {
     "cac_amount": "at_most",
 }
 
-RowRule = Literal[
-    "null_key", "duplicate_key", "unparsable", "future_time", "absurd_time", "negative_time", "negative_tenure"
-]
 
-
-def check_zone(name: str) -> str:
-    """Give a time zone's name back. Raises ValueError on one that does not exist."""
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        hint = suggest_name(name, sorted(available_timezones()))
-        raise ValueError(f"'{name}' is not a time zone; write it like Asia/Shanghai or UTC.{hint}") from None
-    return name
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Company(_Strict):
+class Company(Settings):
     """Who the playbook is for."""
 
     name: str = Field(min_length=1)
@@ -67,110 +58,13 @@ class Company(_Strict):
         return check_zone(value)
 
 
-class ColumnSource(_Strict):
-    """Where a column's values come from: a column, a product of columns, or one fixed value."""
-
-    column: str | None = None
-    multiply: tuple[str, ...] | None = None
-    value: str | float | int | bool | None = None
-    format: str | None = Field(None, description="strptime format of a text date, for example %d-%m-%y")
-    unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of a numeric time since 1970")
-    timezone: str | None = Field(None, description="time zone of times written without one")
-    type: Literal["text", "number", "flag"] | None = Field(
-        None, description="what an id is to be, or a further column, whatever the file says"
-    )
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"([^%]|%-?[aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%])*", value):
-            raise ValueError(f"'{value}' is not a format of dates; write it like %d-%m-%y or %Y-%m-%d %H:%M:%S")
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str | None) -> str | None:
-        return value if value is None else check_zone(value)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> ColumnSource:
-        if sum(x is not None for x in (self.column, self.multiply, self.value)) != 1:
-            raise ValueError("give exactly one of column, multiply and value")
-        return self
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The user's columns that are read."""
-        return (self.column,) if self.column is not None else (self.multiply or ())
-
-
-class RowFilter(_Strict):
-    """Rows to keep: `{ column = "Quantity", above = 0 }`."""
-
-    column: str
-    above: float | None = None
-    below: float | None = None
-    equals: str | float | int | bool | None = None
-    is_in: tuple[str | float | int, ...] | None = None
-    not_in: tuple[str | float | int, ...] | None = None
-    starts_with: str | None = None
-    not_starts_with: str | None = None
-    is_present: Literal[True] | None = None
-
-    @model_validator(mode="after")
-    def _one_condition(self) -> RowFilter:
-        if len(self.conditions) != 1:
-            raise ValueError(f"give exactly one condition out of {', '.join(self._names())}")
-        return self
-
-    @property
-    def conditions(self) -> dict[str, Any]:
-        """The condition that is set, by name."""
-        return {n: getattr(self, n) for n in self._names() if getattr(self, n) is not None}
-
-    @classmethod
-    def _names(cls) -> list[str]:
-        return [n for n in cls.model_fields if n != "column"]
-
-    def __str__(self) -> str:
-        ((name, value),) = self.conditions.items()
-        shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
-        return f"{self.column} {name.replace('_', ' ')}{shown}"
-
-
-class TableSource(_Strict):
-    """One table: its file or database table, how to read it, and what its columns are called."""
-
-    source: str = Field(min_length=1)
-    columns: dict[str, ColumnSource] = {}
-    keep: tuple[RowFilter, ...] = ()
-    drop: tuple[RowRule, ...] = ()
-    rows: Literal["orders", "lines"] = "orders"
-    delimiter: str | None = None
-    header: bool | None = None
-
-    @field_validator("delimiter")
-    @classmethod
-    def _one_character(cls, value: str | None) -> str | None:
-        if value is not None and value != "whitespace" and len(value) != 1:
-            raise ValueError("a delimiter is one character, or whitespace")
-        return value
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: {"column": v} if isinstance(v, str) else v for k, v in value.items()}
-
-
-class DataSettings(_Strict):
+class DataSettings(Settings):
     """Where all tables live when they are not files."""
 
     url: str | None = Field(None, description="a DuckDB file or a database URL; empty: files beside the playbook")
 
 
-class Activity(_Strict):
+class Activity(Settings):
     """What counts as being active."""
 
     table: Literal["events", "orders"] | None = None
@@ -178,7 +72,7 @@ class Activity(_Strict):
     except_events: tuple[str, ...] = ()
 
 
-class Target(_Strict):
+class Target(Settings):
     """What a metric should reach."""
 
     at_least: float | None = Field(None, allow_inf_nan=False)
@@ -196,16 +90,16 @@ class Target(_Strict):
         return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
 
 
-class FunnelStep(_Strict):
+class FunnelStep(Settings):
     """One step of a funnel: an event, and what its columns must hold."""
 
     event: str = Field(min_length=1)
-    where: dict[str, str | float | int | bool] = {}
+    where: dict[str, str | float | int | bool] = Field({})
     name: str = ""
     within_hours: float | None = Field(None, gt=0, description="longest time since the step before")
 
 
-class FunnelSettings(_Strict):
+class FunnelSettings(Settings):
     """A funnel: its steps in order, and how long somebody may take."""
 
     steps: tuple[FunnelStep, ...] = Field(min_length=2)
@@ -221,7 +115,7 @@ class FunnelSettings(_Strict):
         return [{"event": step} if isinstance(step, str) else step for step in steps]
 
 
-class ExperimentSettings(_Strict):
+class ExperimentSettings(Settings):
     """What an experiment was planned as; one that is not named here is read out with the defaults."""
 
     control: str = "control"
@@ -230,14 +124,14 @@ class ExperimentSettings(_Strict):
     campaign: str = Field("", description="of a recall: which campaign's messages are its own")
 
 
-class OfferSettings(_Strict):
+class OfferSettings(Settings):
     """What a segment is offered, and what that costs for each user who gets it."""
 
     name: str = Field(min_length=1)
     cost: float = Field(0, ge=0, allow_inf_nan=False)
 
 
-class WinBackSettings(_Strict):
+class WinBackSettings(Settings):
     """How lost customers are won back."""
 
     offers: dict[str, OfferSettings] = Field({}, description="segment of customers to its offer")
@@ -247,7 +141,7 @@ class WinBackSettings(_Strict):
     most_messages: int = Field(4, ge=1, description="who was sent so many in the last 14 days is left alone")
 
 
-class OwnReason(_Strict):
+class OwnReason(Settings):
     """A reason for leaving to look for: rows of a table in the days before somebody leaves."""
 
     name: str = Field(pattern=r"^\w+$")
@@ -265,18 +159,26 @@ class OwnReason(_Strict):
         return value
 
 
-class Playbook(_Strict):
+class Playbook(Settings):
     """A whole `playbook.toml`, checked."""
 
     company: Company
     data: DataSettings = DataSettings()
     tables: dict[str, TableSource]
     activity: Activity = Activity()
-    targets: dict[str, Target] = {}
-    funnels: dict[str, FunnelSettings] = {}
-    experiments: dict[str, ExperimentSettings] = {}
+    targets: dict[str, Target] = Field({})
+    funnels: dict[str, FunnelSettings] = Field({})
+    experiments: dict[str, ExperimentSettings] = Field({})
     win_back: WinBackSettings = WinBackSettings()
     reasons: tuple[OwnReason, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
+    holidays: tuple[Holiday, ...] = ()
+    initiatives: tuple[InitiativeSettings, ...] = ()
+    initiatives_file: InitiativesFile | None = None
+    market_events: tuple[MarketEvent, ...] = ()
+    crisis: CrisisSettings = CrisisSettings()
+    remedies: dict[str, tuple[str, ...]] = Field({})
+    cadence: CadenceSettings = CadenceSettings()
     path: Path = Field(Path("playbook.toml"), exclude=True)
 
     @field_validator("tables")

@@ -9,7 +9,8 @@ import ibis
 
 from opslib.data.mapping import MappedTable
 from opslib.data.periods import DAY, Calendar
-from opslib.data.playbook import Playbook, TableSource
+from opslib.data.playbook import Playbook
+from opslib.data.settings import TableSource
 
 EARLIEST = dt.datetime(1990, 1, 1)
 

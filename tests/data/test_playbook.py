@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opslib.data.contract import CONTRACTS
-from opslib.data.playbook import ColumnSource, load_playbook
+from opslib.data.playbook import load_playbook
+from opslib.data.settings import ColumnSource
 from opslib.errors import InputError, suggest_name
 from tests.data.company import COMPANY, EVENTS
 

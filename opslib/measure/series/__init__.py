@@ -1,0 +1,1 @@
+"""Metrics as series over days, weeks or months: what rules watch and a review compares."""
