@@ -12,7 +12,7 @@ from opslib.measure.estimate import Estimate, Unit, estimate_count, estimate_rat
 from opslib.measure.grains import Grain
 
 SeriesKind = Literal["rate", "count", "mean"]
-COLUMNS = ("period_start", "group", "value", "numerator", "denominator", "standard_error", "status")
+COLUMNS = ("period_start", "group", "value", "numerator", "denominator", "standard_error", "known_on", "status")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class MetricSeries:
         grain: day, week or month.
         by: the column of users that tells the groups apart; empty: one series of everybody.
         frame: period_start (local), group (empty for everybody), value, numerator, denominator, standard_error (of the
-            value, by chance among users; 0 to missing where not known), status; a row for every period and group, in
+            value, by chance among users; missing where not known), known_on (the day at whose end the period's value was
+            there: its last day, and as long as its users need for it), status; a row for every period and group, in
             order of both.
         note: why there is nothing, such as a table that is missing; empty where there is.
 
