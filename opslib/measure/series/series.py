@@ -27,8 +27,8 @@ class MetricSeries:
         grain: day, week or month.
         by: the column of users that tells the groups apart; empty: one series of everybody.
         frame: period_start (local), group (empty for everybody), value, numerator, denominator, standard_error (of the
-            value, by chance among users; missing where not known), known_on (the day at whose end the period's value was
-            there: its last day, and as long as its users need for it), status; a row for every period and group, in
+            value, by chance among users; missing where not known), known_on (the day at whose end the period's value
+            was there: its last day, and as long as its users need for it), status; a row for every period and group, in
             order of both.
         note: why there is nothing, such as a table that is missing; empty where there is.
 
