@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from opslib.data.settings import Settings
 from opslib.errors import suggest_name
@@ -60,6 +61,16 @@ METRICS: dict[str, tuple[str, ...]] = {
 CONDITIONS = ("below", "above", "rising", "falling", "drops_by", "grows_by", "unusual")
 
 
+def check_bound(value: object) -> object:
+    """Give a rule's bound back: a number, or the word target. Raises ValueError on anything else."""
+    if value == "target" or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)):
+        return value
+    raise ValueError(f'{value!r} is neither a number nor "target" (as in [targets])')
+
+
+Bound = Annotated[float | Literal["target"] | None, BeforeValidator(check_bound)]
+
+
 def check_metric(name: str) -> str:
     """Give a metric's name back. Raises ValueError on one that does not exist."""
     if name not in METRICS:
@@ -71,6 +82,7 @@ class RuleSettings(Settings):
     """One rule: what to watch, when it fires, and what happens then."""
 
     name: str = Field(pattern=r"^\w+$")
+    enabled: bool = Field(True, description="false: the rule is not looked at")
     metric: str
     grain: RuleGrain = "day"
     by: str = Field("", description="a column of users such as channel: the rule watches each of its groups")
@@ -79,8 +91,8 @@ class RuleSettings(Settings):
     funnel: str = Field("", description="of funnel_rate: a funnel of the playbook; empty: the first")
     step: int = Field(0, ge=0, description="of funnel_rate: from the step before to this one; 0: from first to last")
 
-    below: float | Literal["target"] | None = Field(None, description="fires below this; target: as in [targets]")
-    above: float | Literal["target"] | None = Field(None, description="fires above this; target: as in [targets]")
+    below: Bound = Field(None, description="fires below this; target: as in [targets]")
+    above: Bound = Field(None, description="fires above this; target: as in [targets]")
     rising: int | None = Field(None, ge=2, description="fires after so many rises in a row")
     falling: int | None = Field(None, ge=2, description="fires after so many falls in a row")
     drops_by: float | None = Field(None, gt=0, lt=1, description="fires at this share less than in the comparison")

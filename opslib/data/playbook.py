@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from opslib.data.contract import CONTRACTS
+from opslib.data.handbook import add_handbook
 from opslib.data.operations import (
     CadenceSettings,
     CrisisSettings,
@@ -21,6 +22,7 @@ from opslib.data.operations import (
     RuleSettings,
 )
 from opslib.data.settings import Settings, TableSource, check_zone
+from opslib.data.toml_lines import find_line
 from opslib.errors import InputError, suggest_name
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -209,6 +211,15 @@ class Playbook(Settings):
                 raise ValueError(f"'{name}' is good when {wanted.replace('_', ' ')} a number: write {wanted} = ...")
         return targets
 
+    @field_validator("rules")
+    @classmethod
+    def _names_differ(cls, rules: tuple[RuleSettings, ...]) -> tuple[RuleSettings, ...]:
+        names = [rule.name for rule in rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"there are two rules named {', '.join(twice)}: a rule's name is its own")
+        return rules
+
     @model_validator(mode="after")
     def _activity_is_there(self) -> Playbook:
         table = self.activity.table
@@ -250,7 +261,8 @@ def load_playbook(path: str | Path = "playbook.toml") -> Playbook:
     """
     found = find_playbook(path)
     try:
-        raw = tomllib.loads(found.read_text(encoding="utf-8-sig"))
+        text = found.read_text(encoding="utf-8-sig")
+        raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{found.name} is not valid TOML: {error}.") from None
     except UnicodeDecodeError:
@@ -260,9 +272,15 @@ def load_playbook(path: str | Path = "playbook.toml") -> Playbook:
     if "path" in raw:
         raise InputError(f"{found.name}: there is no key 'path' here. Paths are set in [tables.*] source.")
     try:
-        return Playbook.model_validate({**raw, "path": found})
+        return Playbook.model_validate({**add_handbook(raw), "path": found})
     except ValidationError as error:
-        raise InputError(f"{found.name}: " + "; ".join(_explain(e) for e in error.errors())) from None  # type: ignore[arg-type]
+        problems = "; ".join(_locate(e, text) + _explain(e) for e in error.errors())  # type: ignore[arg-type]
+        raise InputError(f"{found.name}: {problems}") from None
+
+
+def _locate(error: dict[str, Any], text: str) -> str:
+    line = find_line(text, error["loc"])
+    return f"line {line}: " if line else ""
 
 
 def _explain(error: dict[str, Any]) -> str:
@@ -282,6 +300,8 @@ def _explain(error: dict[str, Any]) -> str:
         known = _known_keys(error["loc"])
         names = f" with {', '.join(known)}" if known else ""
         reason = f"{error['input']!r} should be a table{names}, for example {{ {known[0] if known else 'name'} = ... }}"
+    elif error["type"] in ("tuple_type", "list_type"):
+        reason = f'{error["input"]!r} should be a list, for example ["..."]'
     reason = reason[0].lower() + reason[1:]
     return f"'{where}': {reason}" if where else reason
 
