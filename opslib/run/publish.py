@@ -38,7 +38,7 @@ FLOAT_DIGITS = 10
 
 @dataclass(frozen=True)
 class Chapter:
-    """One notebook of a report, finished: how it ran, what it found, and its page."""
+    """One notebook of a report, finished: how it ran, what it found, its page, and why another one asked for it."""
 
     outcome: Outcome
     page: Page
@@ -46,6 +46,8 @@ class Chapter:
     findings: Sequence[Any]
     sentences: Sequence[str]
     page_seconds: float = 0.0
+    notebook: str = ""
+    reason: str = ""
 
     @property
     def name(self) -> str:
@@ -99,8 +101,8 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
     from opslib.run.render import render_template
 
     defaults = {
-        chapter.name: {n: field.default for n, field in NOTEBOOKS[chapter.name].model_fields.items()}
-        if chapter.name in NOTEBOOKS
+        chapter.name: {n: field.default for n, field in NOTEBOOKS[chapter.notebook].model_fields.items()}
+        if chapter.notebook in NOTEBOOKS
         else {}
         for chapter in chapters
     }
@@ -110,6 +112,7 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
             "href": f"{chapter.name}.html",
             "notebook": f"{chapter.name}.ipynb",
             "cause": chapter.outcome.cause,
+            "reason": chapter.reason,
             "lead": "" if chapter.sentences else chapter.page.lead,
             "sentences": chapter.sentences,
             "given": ", ".join(

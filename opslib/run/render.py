@@ -56,6 +56,8 @@ class PageOptions:
         index: link to the report's first page; empty for a page alone.
         bundle: what `load_bundle` gave; empty leaves the charts static.
         lang: the page's language.
+        reason: why another notebook had this one run.
+        links: title, address and reason of the pages that this one had run.
     """
 
     title: str
@@ -65,6 +67,8 @@ class PageOptions:
     index: str = ""
     bundle: str = ""
     lang: str = "en"
+    reason: str = ""
+    links: Sequence[tuple[str, str, str]] = ()
 
 
 @dataclass(frozen=True)

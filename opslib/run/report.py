@@ -9,26 +9,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.errors import InputError
 from opslib.parameters import NOTEBOOKS, SECRET_NAME, NotebookParameters, find_notebook, parse_parameters
+from opslib.run.chapters import CHECKED_FILE, Follow, Kitchen, Preparation, Run
 from opslib.run.folder import check_destination, write_aside
 
 if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
     from opslib.data.source import Data
-    from opslib.run.drawer import Drawer
-    from opslib.run.execute import Outcome, Progress
+    from opslib.run.execute import Progress
     from opslib.run.forkserver import ForkServer
     from opslib.run.publish import Chapter, Facts
 
 MOST_PROBLEMS_NAMED = 20
-CHECKED_FILE = "checked.json"
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,14 @@ class Report:
         exit_code: 0, or 1 when a notebook failed.
         causes: notebook to one line of what went wrong, empty for those that finished.
         seconds: wall time of the whole run.
+        findings: notebook to its findings.
     """
 
     out: Path
     exit_code: int
     causes: Mapping[str, str]
     seconds: float
+    findings: Mapping[str, Sequence[Any]]
 
     @property
     def index(self) -> Path:
@@ -61,6 +59,7 @@ def make_report(
     notebooks: Path | None = None,
     workers: int | None = None,
     server: ForkServer | None = None,
+    follow: Follow | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Report:
@@ -73,6 +72,7 @@ def make_report(
         notebooks: folder of the notebooks; default the one that comes with opslib.
         workers: how many notebooks run at once; default the number of processors.
         server: where kernels come from that have their libraries imported; default ordinary kernels.
+        follow: called with each finished notebook and its findings: what to run because of them.
         on_progress: called from other threads as notebooks advance.
         on_stage: called with a few words when a new stage begins.
 
@@ -88,7 +88,7 @@ def make_report(
         out = check_destination(out)
     clock.lap("parameters")
     on_stage("Checking the data")
-    with _Preparation() as ready:
+    with Preparation() as ready:
         data = open_input(parameters)
         parameters, left_out = leave_out(parameters, data, named=bool(names), texts=texts or {})
         for model in parameters.values():
@@ -99,13 +99,19 @@ def make_report(
         with write_aside(out) as partial:
             store_fitness(data.fitness, data.fingerprint, partial / CHECKED_FILE)
             facts = _gather_facts(data, parameters, left_out)
-            chapters = _run_chapters(parameters, folder, facts, partial, ready, workers, server, on_progress)
+            runs = [Run(slug, model) for slug, model in parameters.items()]
+            kitchen = Kitchen(folder, facts, partial, ready, workers, server, on_progress)
+            chapters, opened = kitchen.run_chapters(runs, data, follow)
+            if opened:
+                on_stage(f"Running {len(opened)} investigation{'s' * (len(opened) != 1)}")
+                chapters += kitchen.run_chapters(opened, data, None)[0]
             clock.lap("notebooks")
             (partial / CHECKED_FILE).unlink()
             exit_code = int(any(not chapter.outcome.ok for chapter in chapters))
             _write_rest(partial, facts, chapters, exit_code, clock)
     causes = {chapter.name: chapter.outcome.cause for chapter in chapters}
-    return Report(out, exit_code, causes, clock.total)
+    findings = {chapter.name: chapter.findings for chapter in chapters}
+    return Report(out, exit_code, causes, clock.total, findings)
 
 
 def notebooks_folder() -> Path:
@@ -239,60 +245,6 @@ class _Clock:
         return time.perf_counter() - self._start
 
 
-class _Preparation:
-    """Work for later, done in threads while the main thread or the kernels are busy."""
-
-    def __enter__(self) -> _Preparation:
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="prepare")
-        self._drawer: Drawer | None = None
-        self._imports = self._threads.submit(_import_for_running)
-        return self
-
-    def begin_rendering(self) -> None:
-        """Prepare the pages. Not before the kernels: a refused run must not wait for it."""
-        self._imports.result()
-        from opslib.run.charts import Drawings
-        from opslib.run.drawer import Drawer
-
-        self._drawer = Drawer()
-        self._bundle = self._threads.submit(_load_bundle)
-        self._threads.submit(_prepare_rendering)
-        self.drawings = Drawings(self._drawer)
-
-    def draw(self, output: NotebookNode) -> None:
-        """Draw an output's chart, if it is one, while the kernels run on."""
-        self.drawings.begin(output.get("data", {}))
-
-    @property
-    def bundle(self) -> str:
-        """The charts' script, as soon as it is there."""
-        return self._bundle.result()
-
-    def __exit__(self, *_: object) -> None:
-        if self._drawer is not None:
-            self._drawer.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _import_for_running() -> None:
-    import papermill  # noqa: F401
-
-    import opslib.run.kernels  # noqa: F401
-
-
-def _load_bundle() -> str:
-    from opslib.run.charts import load_bundle
-
-    return load_bundle()
-
-
-def _prepare_rendering() -> None:
-    from opslib.run.render import clean_markdown, load_exporter
-
-    load_exporter()
-    clean_markdown("ready")
-
-
 def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters], left_out: Sequence[str]) -> Facts:
     from opslib.run.publish import Facts
 
@@ -307,74 +259,6 @@ def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters], left
         problems=[*left_out, *(str(problem) for problem in data.fitness.problems)],
         fingerprint=data.fingerprint,
     )
-
-
-def _run_chapters(
-    parameters: Mapping[str, NotebookParameters],
-    folder: Path,
-    facts: Facts,
-    partial: Path,
-    ready: _Preparation,
-    workers: int | None,
-    server: ForkServer | None,
-    on_progress: Callable[[Progress], None],
-) -> list[Chapter]:
-    from opslib.data.checked import VARIABLE
-    from opslib.run.charts import CHARTS_LATER
-    from opslib.run.execute import Job, run_notebooks
-
-    finished: dict[str, Chapter] = {}
-
-    def finish(outcome: Outcome) -> None:
-        model = parameters[outcome.name]
-        finished[outcome.name] = _finish_chapter(outcome, model, facts, partial, ready)
-
-    jobs = [Job(slug, folder / f"{slug}.ipynb", model.to_literals()) for slug, model in parameters.items()]
-    ready.begin_rendering()
-    run_notebooks(
-        jobs, workers=workers, server=server, env={**CHARTS_LATER, VARIABLE: str(partial / CHECKED_FILE)},
-        on_progress=on_progress, on_output=ready.draw, on_done=finish,
-    )  # fmt: skip
-    return [finished[slug] for slug in parameters]
-
-
-def _finish_chapter(
-    outcome: Outcome, model: NotebookParameters, facts: Facts, partial: Path, ready: _Preparation
-) -> Chapter:
-    from opslib.run.publish import Chapter, write_page
-    from opslib.run.render import PageOptions, find_findings, render_notebook
-
-    started = time.perf_counter()
-    for cell in outcome.notebook.cells:
-        for output in cell.get("outputs", []):
-            ready.drawings.complete(output.get("data", {}))
-    literals = model.to_literals()
-    fields = type(model).model_fields
-    options = PageOptions(
-        title=model.title,
-        company=facts.company,
-        parameters=[
-            (name, _show_value(name, value, fields[name].default, facts), fields[name].description or "")
-            for name, value in literals.items()
-            if name in fields
-        ],
-        status=outcome.cause,
-        index="index.html",
-        bundle=ready.bundle,
-        lang=outcome.notebook.metadata.get("lang", facts.lang),
-    )
-    page = render_notebook(outcome.notebook, options, ready.drawings)
-    findings, sentences = find_findings(outcome.notebook)
-    write_page(partial, outcome, page)
-    return Chapter(outcome, page, literals, findings, sentences, time.perf_counter() - started)
-
-
-def _show_value(name: str, value: Any, default: Any, facts: Facts) -> str:
-    if value != default:
-        return str(value)
-    # A reader of last year's page must see which quarter the default meant.
-    shown = facts.period if name == "quarter" else value
-    return f"{shown} (default)" if shown else "(default)"
 
 
 def _write_rest(partial: Path, facts: Facts, chapters: Sequence[Chapter], exit_code: int, clock: _Clock) -> None:

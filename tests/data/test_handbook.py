@@ -62,7 +62,7 @@ RULE = '[[rules]]\nname = "mine"\nmetric = "d7_rate"\n'
     ("more", "line", "words"),
     [
         (RULE + "below = 0.2\ngrain = 'year'\n", 11, "'rules.0.grain': 'year' is not one of day, week, month"),
-        (RULE + "below = 0.2\n\n" + RULE.replace("d7_rate", "d7_rat"), 14, "'rules.1.metric': there is no metric 'd7_rat'. Did"),
+        (RULE + "below = 0.2\n\n" + RULE.replace("d7_rate", "d7_rat"), 14, "'rules.1.metric': there is no metric"),
         (RULE + "belwo = 0.2\n", 10, "unknown key 'rules.0.belwo'. Did you mean 'below'"),
         (RULE, 7, "give exactly one of below, above, rising"),
         (RULE + "below = 0.2\nabove = 0.3\n", 7, "not below, above"),
