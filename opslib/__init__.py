@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from opslib.decide.funnel.diagnosis import diagnose_funnel
     from opslib.decide.growth.model import model_growth
     from opslib.decide.questions import survey_data
-    from opslib.decide.review import review_quarter
+    from opslib.decide.review.review import review_quarter
+    from opslib.decide.watch.watch import watch_company
     from opslib.errors import InputError, OpslibError
     from opslib.measure.acquisition import measure_acquisition
     from opslib.measure.funnel.follow import list_dropped_users
@@ -49,10 +50,11 @@ _HOMES = {
     "measure_revenue": "opslib.measure.revenue",
     "model_growth": "opslib.decide.growth.model",
     "open_data": "opslib.data.source",
-    "review_quarter": "opslib.decide.review",
+    "review_quarter": "opslib.decide.review.review",
     "show_answer": "opslib.present.answers",
     "survey_data": "opslib.decide.questions",
     "show_next_actions": "opslib.present.answers",
+    "watch_company": "opslib.decide.watch.watch",
 }
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "show_answer",
     "show_next_actions",
     "survey_data",
+    "watch_company",
 ]
 
 

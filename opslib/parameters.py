@@ -19,6 +19,7 @@ from opslib.errors import InputError, suggest_name
 from opslib.measure.grains import Grain
 
 if TYPE_CHECKING:
+    from opslib.data.playbook import Playbook
     from opslib.data.source import Data
 
 Literal = str | int | float | bool
@@ -241,8 +242,80 @@ class QuarterlyReview(NotebookParameters):
         data.check_segment(self.segment)
 
 
+class DailyWatch(NotebookParameters):
+    """Parameters of `50_daily_watch`."""
+
+    notebook: ClassVar[str] = "50_daily_watch"
+    title: ClassVar[str] = "Daily watch"
+    needs_activity: ClassVar[bool] = False
+
+    as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
+    segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a day or segment that the data do not have, and a rule that opens a notebook there is not."""
+        # Loads what reads data, which help texts and refusals need not wait for.
+        from opslib.decide.scope import choose_scope
+
+        choose_scope(data, as_of=self.as_of, segment=self.segment)
+        check_rules(data.playbook)
+
+
+class VoiceAndCrisis(NotebookParameters):
+    """Parameters of `55_voice_and_crisis`."""
+
+    notebook: ClassVar[str] = "55_voice_and_crisis"
+    title: ClassVar[str] = "Voice and crisis"
+    needs_activity: ClassVar[bool] = False
+
+    as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
+    days: int = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
+    incident_on: Day = Field("", description="a day of the incident to look into; empty: the worst of these days")
+    segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
+    threshold_rate: float = Field(0.05, description="share of active users who complain above which a day is too bad")
+    times: int = Field(3, description="so many such days in a row start the crisis plan")
+
+    @field_validator("days")
+    @classmethod
+    def _check_length(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("write a number that is not negative")
+        return value
+
+    @field_validator("times")
+    @classmethod
+    def _check_times(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError("write a number of days, at least 1")
+        return value
+
+    @field_validator("threshold_rate")
+    @classmethod
+    def _check_rate(cls, value: float) -> float:
+        if not 0 < value < 1:
+            raise ValueError("a rate lies between 0 and 1: write 5% as 0.05")
+        return value
+
+    def check_data(self, data: Data) -> None:
+        """Refuse a day or segment that the data do not have."""
+        # Loads what reads data, which help texts and refusals need not wait for.
+        from opslib.decide.crisis.incident import check_day
+        from opslib.decide.scope import choose_scope
+
+        check_day(choose_scope(data, as_of=self.as_of, segment=self.segment, days=self.days), self.incident_on)
+
+
 NOTEBOOKS: dict[str, type[NotebookParameters]] = {
-    model.notebook: model for model in (StartHere, GrowthModel, FunnelDiagnosis, ChurnInvestigation, QuarterlyReview)
+    model.notebook: model
+    for model in (
+        StartHere,
+        GrowthModel,
+        FunnelDiagnosis,
+        ChurnInvestigation,
+        QuarterlyReview,
+        DailyWatch,
+        VoiceAndCrisis,
+    )
 }
 
 
@@ -296,6 +369,27 @@ def find_notebook(notebook: str) -> type[NotebookParameters]:
             f"The notebooks are: {', '.join(NOTEBOOKS)}."
         )
     return NOTEBOOKS[matches[0]]
+
+
+def check_rules(playbook: Playbook) -> None:
+    """Check that every rule opens a notebook there is, with parameters that it has.
+
+    Raises:
+        InputError: naming the rule, and what there is.
+    """
+    for rule in playbook.rules:
+        if not rule.notebook:
+            continue
+        try:
+            model = find_notebook(rule.notebook)
+        except InputError as error:
+            raise InputError(f"Rule {rule.name}: {error}") from None
+        for name in rule.parameters:
+            if name not in model.model_fields:
+                raise InputError(
+                    f"Rule {rule.name}: {model.notebook} has no parameter '{name}'."
+                    f"{suggest_name(name, model.model_fields)} It takes: {', '.join(model.model_fields)}."
+                )
 
 
 def _read_text(notebook: str, name: str, text: str, kind: Any) -> Literal:

@@ -10,10 +10,11 @@ import ibis
 import pandas as pd
 
 from opslib.data.contract import CONTRACTS, Contract
-from opslib.data.mapping import MappedTable
+from opslib.data.mapping import MappedTable, list_written_days
 from opslib.data.playbook import Playbook
-from opslib.data.rules import bad_rows, future_limit, list_row_rules
-from opslib.data.settings import RowRule, TableSource
+from opslib.data.rules import EARLIEST, bad_rows, future_limit, list_row_rules
+from opslib.data.settings import ColumnSource, RowRule, TableSource
+from opslib.data.swapped_dates import is_worth_a_look, list_bounds, look_for_swapped_days, say_swapped
 from opslib.errors import suggest_name
 
 Severity = Literal["unfit", "warning", "note"]
@@ -170,6 +171,9 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
         moment = _where(mapped.columns[column].cast("timestamp(6)"), _without(wrong, left))
         aggregates |= {f"first_at|{column}": moment.min(), f"last_at|{column}": moment.max()}
         aggregates[f"within_day|{column}"] = (moment.cast("date").cast("timestamp(6)") != moment).sum().fill_null(0)
+    written = {c: _where(day, kept) for c, day in list_written_days(mapped, source).items()}
+    for column, day in written.items():
+        aggregates |= list_bounds(column, day)
     found = mapped.raw.aggregate(**aggregates).to_pandas().iloc[0]
 
     rows, count, remaining = (int(found[k]) for k in ("rows", "kept", "left"))
@@ -194,6 +198,11 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
         if number := int(found[key_name]):
             mixed = rule == "mixed_zones" and int(found[f"plain|{column}"]) > 0
             problems.append(_row_problem(mapped, source, playbook, rule, column, condition, number, count, mixed))
+    for column, day in written.items():
+        if is_worth_a_look(column, found):
+            # Swapped dates of this year may lie in its future; others no table can hold.
+            possible = day.between(EARLIEST.date(), future_limit(playbook).date() + dt.timedelta(366))
+            problems += _check_swapped_days(mapped, source, column, possible.ifelse(day, None), count)
     first, last = ([t for c in times if (t := _to_datetime(found[f"{k}|{c}"]))] for k in ("first_at", "last_at"))
     whole = bool(times) and not any(int(found[f"within_day|{c}"]) for c in times)
     profile = TableProfile(name, rows, remaining, min(first, default=None), max(last, default=None), whole)
@@ -327,6 +336,17 @@ def _duplicate_problem(mapped: MappedTable, source: TableSource, left: Any, numb
     if contract.table == "orders":
         remedy += ' If each row is a line of an order, write rows = "lines".'
     return Problem(contract.table, column, "duplicate_key", number, rows, "unfit", text, examples, remedy)
+
+
+def _check_swapped_days(mapped: MappedTable, source: TableSource, column: str, day: Any, rows: int) -> list[Problem]:
+    """One aggregate by day of a column that has days outside the stretch of the others."""
+    found = look_for_swapped_days(mapped.raw.select(day=day, shown=mapped.raw_columns[column].cast("string")))
+    if found is None:
+        return []
+    swapped, examples = found
+    name = mapped.contract.table
+    text, remedy = say_swapped(swapped, name, column, source.columns.get(column, ColumnSource(column=column)))
+    return [Problem(name, column, "swapped_days", swapped.count, rows, "warning", text, examples, remedy)]
 
 
 def _find_examples(mapped: MappedTable, rule: str, column: str, condition: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from opslib.data.guess_subscriptions import (
     looks_like_subscriptions,
     reads_as_meant,
 )
-from opslib.data.mapping import parse_format, parse_iso
+from opslib.data.mapping import parse_format, parse_iso, read_written_day
+from opslib.data.settings import ColumnSource
+from opslib.data.swapped_dates import look_for_swapped_days, say_swapped
 from opslib.data.vocabulary import DATE_FORMATS, QUANTITY, UNIT_PRICE, find_named, plain_name
 from opslib.errors import InputError
 
@@ -146,10 +149,29 @@ def guess_table(
             f"Its columns: {', '.join(raw.columns)}. Rename them so, or write the playbook by hand."
         )
     _ask(guess, raw)
+    _ask_about_days(guess, raw)
     if table == "subscriptions":
         guess.columns += guess_attributes(raw, taken)
         guess.questions += ask_about_subscriptions(guess, raw)
     return guess
+
+
+def _ask_about_days(guess: TableGuess, raw: ir.Table) -> None:
+    """Dates that look as if day and month were swapped where the day can be a month."""
+    for line in guess.columns:
+        column = CONTRACTS[guess.table].column(line.key)
+        if column is None or column.kind not in ("timestamp", "date"):
+            continue
+        given = tomllib.loads(f"it = {line.value}")["it"]
+        origin = ColumnSource(column=given) if isinstance(given, str) else ColumnSource(**given)
+        day = read_written_day(raw[origin.column], origin, column.kind) if origin.column else None
+        found = (
+            None if day is None else look_for_swapped_days(raw.select(day=day, shown=raw[origin.column].cast("string")))
+        )
+        if found is not None:
+            text, remedy = say_swapped(found[0], guess.table, line.key, origin)
+            counted = f"{guess.table}.{line.key}: {found[0].count:,} of {guess.rows:,} rows {text}"
+            guess.questions.append(f"{counted}, for example {', '.join(found[1])}. {remedy}")
 
 
 def _relative(file: Path, folder: Path) -> str:

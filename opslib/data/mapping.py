@@ -19,6 +19,7 @@ import ibis.expr.types as ir
 from opslib.data.contract import CONTRACTS, Contract, Kind
 from opslib.data.periods import Calendar
 from opslib.data.settings import ColumnSource, RowFilter, TableSource
+from opslib.data.swapped_dates import swap_back
 from opslib.errors import InputError, suggest_name
 
 # A time written with its own zone: a time of day, then Z, UTC, +08, +0800 or +08:00.
@@ -242,6 +243,8 @@ def read_flag(value: Any, origin: ColumnSource | None = None) -> Any:
 
 def _read_timestamp(value: Any, origin: ColumnSource) -> Any:
     kind = value.type()
+    if origin.swapped_days:
+        return _read_swapped(value, origin)
     if kind.is_timestamp():
         if kind.timezone is not None:
             return value.cast(dtypes.Timestamp(timezone="UTC")).cast("timestamp(6)")
@@ -267,8 +270,43 @@ def _read_timestamp(value: Any, origin: ColumnSource) -> Any:
     raise _WrongKindError(f"is of type {kind}, but must be a time")
 
 
+def _read_swapped(value: Any, origin: ColumnSource) -> Any:
+    """A time whose day and month were swapped when it was written: swapped back before its zone is applied."""
+    written = origin.model_copy(update={"swapped_days": False, "timezone": None})
+    mended = swap_back(_read_timestamp(value, written))
+    if value.type().is_string() and origin.format is None:
+        return ibis.ifelse(value.re_search(ZONED_TEXT), mended, _from_zone(mended, origin))
+    return mended if _has_zone(value, origin) else _from_zone(mended, origin)
+
+
+def _has_zone(value: Any, origin: ColumnSource) -> bool:
+    """Tell whether all of a column's times carry a zone."""
+    in_format = "%z" in (origin.format or "").replace("%%", "").lower()
+    return in_format or (value.type().is_timestamp() and value.type().timezone is not None)
+
+
 def _read_date(value: Any, origin: ColumnSource) -> Any:
-    return value if value.type().is_date() else _read_timestamp(value, origin).date()
+    return value if value.type().is_date() and not origin.swapped_days else _read_timestamp(value, origin).date()
+
+
+def list_written_days(mapped: MappedTable, source: TableSource) -> dict[str, Any]:
+    """The days of the time columns whose day and month can have been swapped: see `read_written_day`."""
+    days = {}
+    for column in mapped.contract.columns:
+        if column.kind in ("timestamp", "date") and column.name in mapped.columns:
+            origin = source.columns.get(column.name, ColumnSource(column=column.name))
+            day = read_written_day(mapped.raw_columns[column.name], origin, column.kind)
+            if day is not None:
+                days[column.name] = day
+    return days
+
+
+def read_written_day(value: Any, origin: ColumnSource, kind: Kind) -> Any | None:
+    """The day of a time as it is written, before any zone is applied; None of numbers that count from 1970."""
+    if origin.unit is not None or origin.value is not None:
+        return None
+    read = _READERS[kind](value, origin.model_copy(update={"timezone": None}))
+    return read if kind == "date" else read.date()
 
 
 def _from_zone(local: Any, origin: ColumnSource) -> Any:

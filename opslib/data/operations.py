@@ -259,6 +259,15 @@ class CrisisSettings(Settings):
     steps: tuple[CrisisStep, ...] = ()
 
 
+class ResponseSettings(Settings):
+    """What was done about a rule that fired, for the next review to tell."""
+
+    rule: str
+    on: dt.date
+    what: str = Field(min_length=1)
+    by: str = ""
+
+
 class CadenceSettings(Settings):
     """The team's rhythm."""
 

@@ -19,6 +19,7 @@ from opslib.data.operations import (
     InitiativeSettings,
     InitiativesFile,
     MarketEvent,
+    ResponseSettings,
     RuleSettings,
 )
 from opslib.data.settings import Settings, TableSource, check_zone
@@ -177,6 +178,7 @@ class Playbook(Settings):
     holidays: tuple[Holiday, ...] = ()
     initiatives: tuple[InitiativeSettings, ...] = ()
     initiatives_file: InitiativesFile | None = None
+    responses: tuple[ResponseSettings, ...] = ()
     market_events: tuple[MarketEvent, ...] = ()
     crisis: CrisisSettings = CrisisSettings()
     remedies: dict[str, tuple[str, ...]] = Field({})
@@ -219,6 +221,17 @@ class Playbook(Settings):
         if twice:
             raise ValueError(f"there are two rules named {', '.join(twice)}: a rule's name is its own")
         return rules
+
+    @model_validator(mode="after")
+    def _responses_name_rules(self) -> Playbook:
+        names = [rule.name for rule in self.rules]
+        for response in self.responses:
+            if response.rule not in names:
+                raise ValueError(
+                    f"[[responses]] there is no rule '{response.rule}'.{suggest_name(response.rule, names)} "
+                    f"Rules: {', '.join(names)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _activity_is_there(self) -> Playbook:

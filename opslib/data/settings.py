@@ -40,6 +40,9 @@ class ColumnSource(Settings):
     format: str | None = Field(None, description="strptime format of a text date, for example %d-%m-%y")
     unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of a numeric time since 1970")
     timezone: str | None = Field(None, description="time zone of times written without one")
+    swapped_days: bool = Field(
+        False, description="day and month are swapped wherever the day is 12 or less, and are to be swapped back"
+    )
     type: Literal["text", "number", "flag"] | None = Field(
         None, description="what an id is to be, or a further column, whatever the file says"
     )
@@ -60,6 +63,8 @@ class ColumnSource(Settings):
     def _one_origin(self) -> ColumnSource:
         if sum(x is not None for x in (self.column, self.multiply, self.value)) != 1:
             raise ValueError("give exactly one of column, multiply and value")
+        if self.swapped_days and self.unit is not None:
+            raise ValueError("swapped_days mends written dates; a number of seconds (unit) has no day and month")
         return self
 
     @property

@@ -66,6 +66,8 @@ CHURN = "30_churn_investigation"
 REVIEW = "40_quarterly_review"
 GROWTH = "10_growth_model"
 FUNNEL = "20_funnel_diagnosis"
+WATCH = "50_daily_watch"
+VOICE = "55_voice_and_crisis"
 
 QUESTIONS = (
     Question("Where does growth come from, and who is lost?", GROWTH, "Where does growth come from?", (ACTIVITY,)),
@@ -99,6 +101,13 @@ QUESTIONS = (
     Question("How many users pay, and how much?", REVIEW, "Money", ("orders",)),
     Question("Which channels bring users who stay?", REVIEW, "Acquisition", (ACTIVITY, "users.channel")),
     Question("What does a new user cost, and one who stays?", REVIEW, "Acquisition", ("users.channel", "spend")),
+    Question("Where did the change since last quarter come from?", REVIEW, "Bridge", (ACTIVITY,)),
+    Question("Does what we started work?", REVIEW, "Initiatives", (ACTIVITY, "[[initiatives]] in the playbook")),
+    Question("Does anything call for attention today?", WATCH, "Rules", (ACTIVITY,)),
+    Question("Do more users complain, and of what?", VOICE, "Who complains?", (ACTIVITY, "tickets")),
+    Question("How satisfied are users?", VOICE, "How satisfied are they?", ("surveys",)),
+    Question("What did an incident cost?", VOICE, "What did it cost?", (ACTIVITY, "tickets")),
+    Question("Which tickets come first, and which are late?", VOICE, "What waits?", ("tickets",)),
     Question("Did we reach our targets?", REVIEW, "Answer", (ACTIVITY, "[targets] in the playbook")),
 )
 
@@ -126,5 +135,7 @@ def _has(data: Data, need: str) -> bool:
         return data.has_activity
     if need.startswith("[targets]"):
         return bool(data.playbook.targets)
+    if need.startswith("[[initiatives]]"):
+        return bool(data.playbook.initiatives or data.playbook.initiatives_file)
     table, _, column = need.partition(".")
     return data.has(table) and (not column or column in data.table(table).columns)

@@ -29,6 +29,21 @@ METRIC_LABELS = {
     "paying_rate": "Share of active users who paid",
     "revenue_amount": "Revenue",
     "cac_amount": "Cost per new user (CAC)",
+    "churn_rate": "Churn",
+    "event_rate": "Share of active users who did it",
+    "dwell_minutes_mean": "Minutes a day per active user",
+    "funnel_rate": "Share who got through the funnel",
+    "orders_count": "Orders",
+    "spend_amount": "Spend",
+    "spend_share_rate": "Share of spend in one channel",
+    "complaint_rate": "Share of active users who complained",
+    "complaints_count": "Complaints",
+    "tickets_count": "Tickets",
+    "satisfaction_rate": "Satisfied (4 or 5 of 5)",
+    "nps_ratio": "Net promoter score",
+    "requests_count": "Requests",
+    "error_rate": "Requests that failed",
+    "p95_ms_mean": "Slowest of 20 requests (ms)",
     "cost_per_activated_amount": "Cost per activated user",
     "cost_per_d7_amount": "Cost per user back on day 7",
     "cost_per_d30_amount": "Cost per user back on day 30",
@@ -40,9 +55,12 @@ MISSING = "–"
 # waits for its own alone.
 HOMES = {
     "opslib.decide.churn": "opslib.present.churn.actions",
+    "opslib.decide.crisis": "opslib.present.crisis.actions",
     "opslib.decide.funnel": "opslib.present.funnel.actions",
     "opslib.decide.growth": "opslib.present.growth.actions",
-    "opslib.decide.review": "opslib.present.review.words",
+    "opslib.decide.review": "opslib.present.review.actions",
+    "opslib.decide.verdicts": "opslib.present.verdicts.words",
+    "opslib.decide.watch": "opslib.present.watch.words",
 }
 
 

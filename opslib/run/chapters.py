@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,7 @@ class Kitchen:
     def _finish_chapter(
         self, outcome: Outcome, run: Run, findings: Sequence[Any], sentences: Sequence[str], opened: Sequence[Run]
     ) -> Chapter:
-        from opslib.run.publish import Chapter, write_page
+        from opslib.run.publish import Chapter, write_document, write_page
         from opslib.run.render import PageOptions, render_notebook
 
         started = time.perf_counter()
@@ -170,8 +170,9 @@ class Kitchen:
         )
         page = render_notebook(outcome.notebook, options, drawings)
         write_page(self.partial, outcome, page)
-        seconds = time.perf_counter() - started
-        return Chapter(outcome, page, literals, findings, sentences, seconds, model.notebook, run.reason)
+        chapter = Chapter(outcome, page, literals, findings, sentences, 0.0, model.notebook, run.reason)
+        write_document(self.partial, chapter)
+        return replace(chapter, page_seconds=time.perf_counter() - started)
 
 
 def _show_value(name: str, value: Any, default: Any, facts: Facts) -> str:

@@ -1,6 +1,6 @@
-"""The command line: `opslib report | check | init | sample`.
+"""The command line: `opslib report | watch | check | init | recall-list | sample`.
 
-stdout gets the result, for programs: one JSON line a `report`. Everything for people goes to stderr. Nothing
+stdout gets the result, for programs: one JSON line a `report` or `watch`. Everything for people goes to stderr. Nothing
 heavy is imported before it is known which command runs, so `opslib --help` answers at once.
 """
 
@@ -15,16 +15,20 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from opslib import __version__
 from opslib.errors import OpslibError
 
+if TYPE_CHECKING:
+    from opslib.run.report import Report
+
 BAD_INPUT = 2
 INTERRUPTED = 130
-STATUSES = {0: "ok", 1: "failed", BAD_INPUT: "refused", INTERRUPTED: "interrupted"}
+RULE_FIRED = 3
+STATUSES = {0: "ok", 1: "failed", RULE_FIRED: "rule fired", BAD_INPUT: "refused", INTERRUPTED: "interrupted"}
 
 
 class ReportCommand(click.Command):
@@ -69,7 +73,8 @@ def parameter_options() -> tuple[click.Option, ...]:
 def cli(ctx: click.Context, debug: bool) -> None:
     """From a number that moved to why, what to do, and whether it worked.
 
-    Exit codes: 0 good, 1 a notebook failed, 2 bad data or parameters, 130 interrupted.
+    Exit codes: 0 good, 1 a notebook failed, 2 bad data or parameters, 3 a rule fired
+    (watch --exit-code), 130 interrupted.
     """
 
 
@@ -107,13 +112,61 @@ def report(
             on_progress=progress.show_notebook, on_stage=progress.show_stage,
         )  # fmt: skip
     say(f"Report: {made.index}")
-    ctx.find_root().obj = {
+    ctx.find_root().obj = summarize_report(made)
+    ctx.exit(made.exit_code)
+
+
+def summarize_report(made: Report) -> dict[str, Any]:
+    """What the JSON line says of a report."""
+    return {
         "out": str(made.out),
         "index": str(made.index),
         "notebooks": {name: {"status": "failed" if cause else "ok", **({"cause": cause} if cause else {})}
                       for name, cause in made.causes.items()},
     }  # fmt: skip
-    ctx.exit(made.exit_code)
+
+
+@cli.command()
+@click.option("--playbook", default="playbook.toml", show_default=True, help="the playbook file")
+@click.option("--as-of", default="", help="last day as an ISO date; default the last full day of the data")
+@click.option("--segment", default="", help="one group of users such as channel:search")
+@click.option("--out", type=click.Path(path_type=Path), help="folder of the report; default reports/COMPANY-watch")
+@click.option("--workers", type=click.IntRange(1), help="notebooks at once; default the number of processors")
+@click.option("--exit-code", is_flag=True, help="end with 3 when a rule fires")
+@click.option(
+    "--notebooks", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="folder of the notebooks; default those that come with opslib",
+)  # fmt: skip
+@click.pass_context
+def watch(
+    ctx: click.Context,
+    playbook: str,
+    as_of: str,
+    segment: str,
+    out: Path | None,
+    workers: int | None,
+    exit_code: bool,
+    folder: Path | None,
+) -> None:
+    """Evaluate the playbook's rules for a day, and run what those that fire ask to be opened."""
+    from opslib.run.forkserver import open_fork_server
+    from opslib.run.progress import choose_progress
+
+    # First of all, because it imports while we do; it runs nothing before it is asked to.
+    with open_fork_server() as server, choose_progress() as progress:
+        from opslib.run.watch import count_fired, make_watch
+
+        texts = {"playbook": playbook, "as_of": as_of, "segment": segment}
+        made = make_watch(
+            texts, out=out, notebooks=folder, workers=workers, server=server,
+            on_progress=progress.show_notebook, on_stage=progress.show_stage,
+        )  # fmt: skip
+    fired = count_fired(made)
+    failed = bool(made.causes["50_daily_watch"])
+    said = "The watch did not finish" if failed else f"{fired} rule{'s fire' if fired != 1 else ' fires'}"
+    say(f"{said}. Report: {made.index}")
+    ctx.find_root().obj = {**summarize_report(made), "rules_fired": fired}
+    ctx.exit(made.exit_code or (RULE_FIRED if exit_code and fired else 0))
 
 
 @cli.command()
@@ -122,8 +175,11 @@ def report(
 def check(ctx: click.Context, playbook: str) -> None:
     """Check the data against what the notebooks need, and print what was found."""
     from opslib.data.source import open_data
+    from opslib.parameters import check_rules
 
-    fitness = open_data(playbook).fitness
+    data = open_data(playbook)
+    check_rules(data.playbook)
+    fitness = data.fitness
     click.echo(fitness.to_text())
     ctx.exit(BAD_INPUT if fitness.verdict == "unfit" else 0)
 
@@ -283,7 +339,7 @@ def _terminable() -> Iterator[None]:
 
 def _is_report(arguments: list[str]) -> bool:
     words = [word for word in arguments if not word.startswith("-")]
-    return words[:1] == ["report"] and not {"-h", "--help"} & set(arguments)
+    return words[:1] in (["report"], ["watch"]) and not {"-h", "--help"} & set(arguments)
 
 
 if __name__ == "__main__":

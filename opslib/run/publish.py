@@ -81,6 +81,19 @@ def write_page(folder: Path, outcome: Outcome, page: Page) -> None:
     (folder / f"{outcome.name}.html").write_text(page.html, "utf-8")
 
 
+def write_document(folder: Path, chapter: Chapter) -> None:
+    """Write one notebook as Markdown, and what it found as JSON."""
+    from opslib.run.document import describe_chapter, render_markdown
+
+    outcome, status = chapter.outcome, "ok" if chapter.outcome.ok else "failed"
+    text = render_markdown(outcome.notebook, parameters=chapter.parameters, status=outcome.cause)
+    (folder / f"{chapter.name}.md").write_text(text, "utf-8")
+    found = describe_chapter(
+        chapter.name, chapter.page.title, status, chapter.parameters, chapter.findings, chapter.sentences
+    )
+    (folder / f"{chapter.name}.json").write_text(dump_json(found), "utf-8")
+
+
 def write_report(folder: Path, facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> None:
     """Write what needs all chapters: the first page, `findings.json` and `manifest.json`.
 
@@ -111,6 +124,8 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
             "title": chapter.page.title,
             "href": f"{chapter.name}.html",
             "notebook": f"{chapter.name}.ipynb",
+            "markdown": f"{chapter.name}.md",
+            "json": f"{chapter.name}.json",
             "cause": chapter.outcome.cause,
             "reason": chapter.reason,
             "lead": "" if chapter.sentences else chapter.page.lead,

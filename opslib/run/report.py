@@ -60,6 +60,7 @@ def make_report(
     workers: int | None = None,
     server: ForkServer | None = None,
     follow: Follow | None = None,
+    folder_name: str = "",
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Report:
@@ -72,6 +73,7 @@ def make_report(
         notebooks: folder of the notebooks; default the one that comes with opslib.
         workers: how many notebooks run at once; default the number of processors.
         server: where kernels come from that have their libraries imported; default ordinary kernels.
+        folder_name: what the default folder's name ends with.
         follow: called with each finished notebook and its findings: what to run because of them.
         on_progress: called from other threads as notebooks advance.
         on_stage: called with a few words when a new stage begins.
@@ -93,7 +95,8 @@ def make_report(
         parameters, left_out = leave_out(parameters, data, named=bool(names), texts=texts or {})
         for model in parameters.values():
             model.check_data(data)
-        out = out or check_destination(Path("reports") / slugify(data.playbook.company.name))
+        named = "-".join(part for part in (slugify(data.playbook.company.name), folder_name) if part)
+        out = out or check_destination(Path("reports") / named)
         clock.lap("check")
         on_stage(f"Running {len(parameters)} notebook{'s' * (len(parameters) != 1)}")
         with write_aside(out) as partial:

@@ -11,7 +11,7 @@ import pytest
 
 from opslib.data.source import Data, open_data
 from opslib.decide.questions import list_questions
-from opslib.decide.review import QuarterlyReview, review_quarter
+from opslib.decide.review.review import QuarterlyReview, review_quarter
 from opslib.errors import InputError
 from opslib.present.answers import describe, describe_scope, suggest_actions
 

@@ -86,7 +86,8 @@ def test_bad_destination_is_refused_before_the_data(
 def test_report_folder(report: Path) -> None:
     names = sorted(str(p.relative_to(report)) for p in report.rglob("*") if p.is_file())
     assert names == [
-        "00_start_here.html", "40_quarterly_review.html", "findings.json", "index.html", "manifest.json",
+        "00_start_here.html", "00_start_here.json", "00_start_here.md", "40_quarterly_review.html",
+        "40_quarterly_review.json", "40_quarterly_review.md", "findings.json", "index.html", "manifest.json",
         "notebooks/00_start_here.ipynb", "notebooks/40_quarterly_review.ipynb",
     ]  # fmt: skip
     assert [p.name for p in report.parent.iterdir()] == ["report"]

@@ -7,14 +7,17 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from opslib.decide.review import QuarterlyReview
+from opslib.decide.review.review import QuarterlyReview
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView
-from opslib.present.words import format_change, format_number
+from opslib.present.review.words import LEVER_NAMES, drop_still
+from opslib.present.words import format_change, format_number, write_sentence
 
 # Weekday patterns hide a trend: daily series are drawn as means of seven days.
 SMOOTH_DAYS = 7
+# The dearest ones; the table has them all.
+MOST_CHANNELS = 20
 
 
 def plot_activity(review: QuarterlyReview) -> ChartView:
@@ -188,27 +191,81 @@ def plot_revenue(review: QuarterlyReview) -> ChartView | ListView:
     return view_chart(chart, title, "Bars of revenue by month.", frame, labels)
 
 
+def plot_bridge(review: QuarterlyReview, total: str = "active_users") -> ChartView | ListView:
+    """How a total came from the quarter before to this one, lever by lever; `total` is active_users or revenue."""
+    money = total == "revenue"
+    bridge = review.bridge
+    frame = None if bridge is None else bridge.revenue if money else bridge.users
+    if bridge is None or frame is None:
+        if money and review.now.revenue is None:
+            return _say_missing(review, "Paying users and revenue")
+        return ListView(
+            [f"Bridge: nothing to show, because {review.missing.get('Bridge', 'there is nothing to compare')}."]
+        )
+    column = "change_amount" if money else "change_count"
+    start, end = (bridge.revenue_before, bridge.revenue_now) if money else (bridge.users_before, bridge.users_now)
+    assert start is not None and end is not None
+    rows = drop_still(frame, column).rename(columns={column: "change"}).sort_values("change", key=abs, ascending=False)
+    rows = rows.assign(to=start + rows["change"].cumsum())
+    rows["start"] = rows["to"] - rows["change"]
+    rows["low"], rows["high"] = rows["start"] + rows["change_low"], rows["start"] + rows["change_high"]
+    rows["way"] = ["More" if change >= 0 else "Less" for change in rows["change"]]
+    rows["step"] = [write_sentence(LEVER_NAMES[lever])[:-1] for lever in rows["lever"]]
+    labels = [bridge.before.label, *rows["step"], bridge.now.label]
+    ends = pd.DataFrame({"step": [labels[0], labels[-1]], "level": [start, end]})
+    unit = "amount" if money else "count"
+    first, last = (format_number(x, unit, currency=review.currency) for x in (start, end))
+    title = f"{'Revenue' if money else 'Active users'}: from {first} to {last}"
+    base = base_chart(rows.round(4), height=30 * len(labels))
+    # Far from nought a bar would tell a lie, so the two ends are points.
+    y = alt.Y("step:N", title=None, scale=alt.Scale(domain=labels), axis=alt.Axis(labelLimit=260))
+    axis = alt.Axis(format=",.0f" if not money else "~s", tickCount=6)
+    x = alt.X("start:Q", title=review.currency if money else "Users", scale=alt.Scale(zero=False), axis=axis)
+    colors = alt.Scale(domain=["More", "Less"], range=[theme.GREEN, theme.RED])
+    bars = base.mark_bar(size=14).encode(
+        y=y, x=x, x2="to:Q", color=alt.Color("way:N", scale=colors),
+        tooltip=[
+            alt.Tooltip("step:N", title="Lever"),
+            alt.Tooltip("change:Q", title="Change", format="+,.0f"),
+            alt.Tooltip("change_low:Q", title="Low (95%)", format="+,.0f"),
+            alt.Tooltip("change_high:Q", title="High (95%)", format="+,.0f"),
+        ],
+    )  # fmt: skip
+    rules = base.mark_rule(strokeWidth=1.5, color=theme.INK).encode(y=y, x="low:Q", x2="high:Q")
+    points = alt.Chart(ends).mark_point(filled=True, size=110, shape="diamond", color=theme.INK, opacity=1)
+    marks = points.encode(y=alt.Y("step:N", scale=alt.Scale(domain=labels)), x="level:Q")
+    shown = rows[["step", "change", "change_low", "change_high", "driver_before", "driver_now"]]
+    names = {
+        "step": "Lever", "change": "Change", "change_low": "Low (95%)", "change_high": "High (95%)",
+        "driver_before": f"Its value, {bridge.before.label}", "driver_now": f"Its value, {bridge.now.label}",
+    }  # fmt: skip
+    text = "Steps from the earlier total to this one, one a lever, each with its 95% interval."
+    return view_chart(bars + rules + marks, title, text, shown, names)
+
+
 def plot_channels(review: QuarterlyReview) -> ChartView | ListView:
-    """Cost of a new user, and of one who stays to day 7, by channel with spend; a sentence where there is no spend."""
+    """What a user who stays costs by channel, now and before; a sentence where there is no spend."""
     if review.now.acquisition.cac is None:
         return _say_missing(review, "Cost of new users")
-    frame = review.now.acquisition.by_channel
-    frame = frame[frame["cac_amount"].notna()].head(20)
     parts = []
-    for kind, name in (("Every new user", "cac"), ("One who stays to day 7", "cost_per_retained")):
-        part = frame[["channel", "new_users_count", "spend_amount", "d7_rate"]].copy()
-        part["cost_of"] = kind
-        part[["amount", "low", "high"]] = frame[[f"{name}_amount", f"{name}_low", f"{name}_high"]].round(4).to_numpy()
-        parts.append(part)
-    long = pd.concat(parts, ignore_index=True).dropna(subset=["amount"])
-    title = f"What a user costs, by channel ({review.currency})"
-    order = frame.sort_values("cac_amount")["channel"].tolist()
-    colors = alt.Scale(domain=["Every new user", "One who stays to day 7"], range=[theme.SKY, theme.BLUE])
+    for measures in _both(review):
+        found = measures.acquisition.by_channel
+        names = ["cost_per_retained_amount", "cost_per_retained_low", "cost_per_retained_high"]
+        part = found[["channel", *names, "spend_amount", "new_users_count"]].rename(
+            columns=dict(zip(names, ("amount", "low", "high"), strict=True))
+        )
+        parts.append(part.assign(period=measures.period.label))
+    long = pd.concat(parts, ignore_index=True).dropna(subset=["amount"]).round(4)
+    if long.empty:
+        return ListView(["Cost of new users: nothing to show, because too few of them have had their day 7."])
+    order = long.groupby("channel")["amount"].max().sort_values().tail(MOST_CHANNELS)
+    long = long[long["channel"].isin(order.index)]
+    title = f"What a user who stays to day 7 costs, by channel ({review.currency})"
     base = base_chart(long, height=max(120, 34 * len(order))).encode(
         # A sorted list of names would be compiled into code that runs.
-        y=alt.Y("channel:N", title=None, scale=alt.Scale(domain=order)),
-        yOffset=alt.YOffset("cost_of:N"),
-        color=alt.Color("cost_of:N", scale=colors),
+        y=alt.Y("channel:N", title=None, scale=alt.Scale(domain=list(order.index))),
+        yOffset=alt.YOffset("period:N", scale=_period_scale(review)),
+        color=_period_color(review),
     )
     rules = base.mark_rule(strokeWidth=3, opacity=0.45).encode(
         x=alt.X("low:Q", title=review.currency, scale=alt.Scale(domainMin=0)), x2="high:Q"
@@ -217,7 +274,7 @@ def plot_channels(review: QuarterlyReview) -> ChartView | ListView:
         x="amount:Q",
         tooltip=[
             alt.Tooltip("channel:N", title="Channel"),
-            alt.Tooltip("cost_of:N", title="Cost of"),
+            alt.Tooltip("period:N", title="Period"),
             alt.Tooltip("amount:Q", title=review.currency, format=",.2f"),
             alt.Tooltip("low:Q", title="Low (95%)", format=",.2f"),
             alt.Tooltip("high:Q", title="High (95%)", format=",.2f"),
@@ -226,10 +283,10 @@ def plot_channels(review: QuarterlyReview) -> ChartView | ListView:
         ],
     )
     labels = {
-        "channel": "Channel", "cost_of": "Cost of", "amount": review.currency, "low": "Low (95%)", "high": "High (95%)",
+        "channel": "Channel", "period": "Period", "amount": review.currency, "low": "Low (95%)", "high": "High (95%)",
         "new_users_count": "New users", "spend_amount": "Spend",
     }  # fmt: skip
-    return view_chart(rules + points, title, "Points with 95% intervals by channel.", long, labels)
+    return view_chart(rules + points, title, "Points with 95% intervals by channel, both quarters.", long, labels)
 
 
 def _say_missing(review: QuarterlyReview, section: str) -> ListView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from opslib.decide.review import QuarterlyReview
+from opslib.decide.review.review import QuarterlyReview
 from opslib.decide.targets import TargetVerdict
 from opslib.present.display import TableView
 from opslib.present.tables import format_accounting, label_accounting, make_table

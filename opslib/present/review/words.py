@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from opslib.decide.review import QuarterlyReview
+from opslib.decide.review.budget import BudgetReview
+from opslib.decide.review.review import QuarterlyReview
 from opslib.decide.targets import TargetVerdict
-from opslib.measure.estimate import Change
+from opslib.measure.estimate import Change, Estimate
 from opslib.present.words import (
     describe,
     describe_scope,
@@ -14,18 +17,40 @@ from opslib.present.words import (
     format_estimate,
     format_number,
     label_metric,
-    list_limits,
     name_users,
-    suggest_actions,
     write_sentence,
 )
+
+LEVER_NAMES = {
+    "acquisition": "new users",
+    "activation": "new users seen again within a week",
+    "newcomers_kept": "last quarter's new users kept",
+    "retention": "older users kept",
+    "resurrection": "users who came back",
+    "base": "how many there were to keep",
+    "payer_share": "share of users who pay",
+    "orders_per_payer": "orders per paying user",
+    "order_value": "amount per order",
+}
+ANSWERS = {
+    "yes": "Yes",
+    "no": "No",
+    "in part": "In part",
+    "unclear": "It cannot be told",
+    "less was spent": "Less was spent",
+    "spend did not move": "It was not tried",
+}
+QUESTION = "Is the budget bringing effective growth?"
+# A lever that did less than this did nothing: it is rounding.
+STILL = 0.005
+# Channels named in the sentence; the table has them all.
+NAMED_CHANNELS = 2
 
 
 @describe.register
 def _describe_review(review: QuarterlyReview) -> list[str]:
-    sentences = [_say_activity(review), _say_growth(review), _say_retention(review)]
-    sentences += [s for s in (_say_money(review), _say_targets(review)) if s]
-    return sentences
+    sentences = [_say_activity(review), _say_growth(review), _say_retention(review), _say_money(review)]
+    return [s for s in (*sentences, say_budget(review), _say_targets(review)) if s]
 
 
 @describe_scope.register
@@ -80,7 +105,7 @@ def _say_money(review: QuarterlyReview) -> str:
         payers, revenue = changes["paying_users_count"], changes["revenue_amount"]
         text = f"{format_number(payers.now.value, 'count')} users paid "
         text += format_number(revenue.now.value, "amount", currency=currency)
-        parts.append(text + _against(revenue, review))
+        parts.append(text + _against(revenue, review) + _say_levers(review))
     if "cac_amount" in changes:
         cac = changes["cac_amount"]
         if cac.now.known:
@@ -99,11 +124,11 @@ def _say_targets(review: QuarterlyReview) -> str:
     unclear = len(verdicts) - met - len(missed)
     text = f"Targets: {met} met, {len(missed)} missed, {unclear} not decided, of {len(verdicts)}"
     if missed:
-        text += ". Missed: " + "; ".join(_say_missed(v, review.currency) for v in missed)
+        text += ". Missed: " + "; ".join(say_missed(v, review.currency) for v in missed)
     return text + "."
 
 
-def _say_missed(verdict: TargetVerdict, currency: str) -> str:
+def say_missed(verdict: TargetVerdict, currency: str) -> str:
     unit = verdict.estimate.unit
     bound, value = (format_number(x, unit, currency=currency) for x in (verdict.target.bound, verdict.estimate.value))
     return f"{label_metric(verdict.estimate.name)} is {value} against {bound}"
@@ -113,69 +138,110 @@ def _against(change: Change, review: QuarterlyReview) -> str:
     return f" ({format_change(change)})" if change.difference is not None and review.before else ""
 
 
-@list_limits.register
-def _list_limits(review: QuarterlyReview) -> list[str]:
-    immature = review.now.retention.immature
-    waiting = ", ".join(f"{count:,} for day {n}" for n, count in immature.items() if count)
-    limits = list(review.notes)
-    if waiting:
-        limits.append(f"New users whose day has not come yet are in no retention rate: {waiting}.")
-    limits += [f"{section} is missing: it needs table {table}." for section, table in review.missing.items()]
-    return limits or ["The data cover both quarters in full, and every new user's days have come."]
+def _say_levers(review: QuarterlyReview) -> str:
+    """The two levers that moved revenue most, of those that surely did."""
+    frame = review.bridge.revenue if review.bridge else None
+    if frame is None:
+        return ""
+    clear = frame[(frame["change_low"] > 0) | (frame["change_high"] < 0)]
+    top = clear.sort_values("change_amount", key=abs, ascending=False).head(2)
+    if top.empty:
+        return ""
+    named = [
+        f"{LEVER_NAMES[lever]} ({format_signed(change, review.currency)})"
+        for lever, change in zip(top["lever"], top["change_amount"], strict=True)
+    ]
+    return f", moved most by: {', '.join(named)}"
 
 
-@suggest_actions.register
-def _suggest_actions(review: QuarterlyReview) -> list[str]:
-    changes = review.changes()
-    missed = [v for v in review.targets.values() if v.status == "missed"]
-    missed.sort(key=lambda v: abs(v.gap or 0) / (abs(v.target.bound) or 1), reverse=True)
-    actions = [f"{_say_missed(v, review.currency)}: give it an owner and a date." for v in missed]
-    falls = [_say_fall(n, c, review) for n, c in changes.items() if _is_fall(n, c) and not _is_missed(n, review)]
-    if falls:
-        actions.append(
-            f"Worse by more than chance explains: {'; '.join(falls)}. Run this notebook for single segments "
-            "(parameter segment) to see whose fall it is."
-        )
-    worst = _find_worst_channel(review)
-    if worst and _is_fall("d7_rate", changes["d7_rate"]):
-        actions.append(worst)
-    unclear = [label_metric(n) for n, v in review.targets.items() if v.status == "too close to call"]
-    if unclear:
-        actions.append(f"Do not celebrate or blame yet: {', '.join(unclear)} lie within chance of their targets.")
-    actions += [f"{section}: add table {table} to the playbook." for section, table in review.missing.items()]
-    return actions or ["Every target is met and nothing fell by more than chance: keep going."]
+def drop_still(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The levers of a bridge without those that these data do not have, such as new users where nobody is new."""
+    same = (frame["driver_before"] == frame["driver_now"]) | frame[["driver_before", "driver_now"]].isna().all(axis=1)
+    return frame[~(same & (frame[column].abs() < STILL))]
 
 
-def _is_fall(name: str, change: Change) -> bool:
-    """A change for the worse by more than chance; costs are the one metric that gets worse by rising."""
-    if not change.clear or change.difference is None:
-        return False
-    return change.difference > 0 if name == "cac_amount" else change.difference < 0
+def format_signed(value: float, currency: str) -> str:
+    """Money with its sign, for example `CNY +1,250`."""
+    sign = "+" if value >= 0 else "−"
+    amount = format_number(abs(value), "amount")
+    return f"{currency} {sign}{amount}".strip()
 
 
-def _is_missed(name: str, review: QuarterlyReview) -> bool:
-    return name in review.targets and review.targets[name].status == "missed"
+def say_budget(review: QuarterlyReview) -> str:
+    """Is the budget bringing effective growth? In one sentence, with numbers; empty where spend is not known."""
+    budget = review.budget
+    if budget is None:
+        return ""
+    parts = [_say_moved(review, budget, channel) for channel in _choose_channels(budget)]
+    if parts:
+        return f"{QUESTION} {ANSWERS[budget.answer]}: {'; '.join(parts)}."
+    text = "no channel's spend a day moved by more than a fifth" if budget.shift else "there is nothing to compare"
+    return f"{QUESTION} {ANSWERS[budget.answer]}: {text}{_say_total_cost(review, budget)}."
 
 
-def _say_fall(name: str, change: Change, review: QuarterlyReview) -> str:
-    before, now = (format_number(e.value, e.unit, currency=review.currency) for e in (change.before, change.now))
-    return f"{label_metric(name)} from {before} to {now}"
+def _choose_channels(budget: BudgetReview) -> list[str]:
+    """Channels whose spend moved; those where more money brought nobody who stays come first."""
+    if budget.shift is None or budget.shift.by_channel.empty:
+        return []
+    moved = budget.shift.by_channel[budget.shift.by_channel["verdict"] != "not_moved"]
+    worse = moved["verdict"] == "more_users_not_retained"
+    ordered = moved.assign(_worse=~worse, _size=-moved["extra_spend_amount"].abs())
+    return [str(c) for c in ordered.sort_values(["_worse", "_size", "channel"])["channel"].head(NAMED_CHANNELS)]
 
 
-def _find_worst_channel(review: QuarterlyReview) -> str | None:
-    if review.before is None:
-        return None
-    both = review.now.acquisition.by_channel.merge(
-        review.before.acquisition.by_channel, on="channel", suffixes=("", "_before")
-    ).dropna(subset=["d7_rate", "d7_rate_before"])
-    if len(both) < 2:
-        return None
-    both["change"] = both["d7_rate"] - both["d7_rate_before"]
-    worst = both.sort_values(["change", "channel"]).iloc[0]
-    if worst["change"] >= 0:
-        return None
-    return (
-        f"Look into channel {worst['channel']} first: its day-7 retention moved most, from "
-        f"{worst['d7_rate_before']:.1%} of {worst['mature_count_before']:,.0f} new users to {worst['d7_rate']:.1%} of "
-        f"{worst['mature_count']:,.0f}. Run this notebook again with segment channel:{worst['channel']}."
-    )
+def _say_moved(review: QuarterlyReview, budget: BudgetReview, channel: str) -> str:
+    assert budget.shift is not None
+    row = budget.shift.by_channel.set_index("channel").loc[channel]
+    more = bool(row["extra_spend_amount"] > 0)
+    money = format_number(abs(row["extra_spend_amount"]), "amount", currency=review.currency)
+    share = f" ({row['spend_change_rate']:+.0%})" if pd.notna(row["spend_change_rate"]) else ""
+    text = f"in {channel} {money} {'more' if more else 'less'}{share}"
+    if row["verdict"] == "not_enough_data":
+        return f"{text} met too few new users to say"
+    users = _format_count(row, "extra_users")
+    day = budget.shift.retained_day
+    text += f" {'bought' if more else 'went with'} {users}, {_say_kept(row, more, day)}"
+    return text + _say_channel_cost(review, budget, channel)
+
+
+def _format_count(row: Any, name: str) -> str:
+    count = abs(row[f"{name}_count"])
+    word = "more" if row[f"{name}_count"] >= 0 else "fewer"
+    return f"{count:,.0f} {word} new users [{row[f'{name}_low']:+,.0f} to {row[f'{name}_high']:+,.0f}]"
+
+
+def _say_kept(row: Any, more: bool, day: int) -> str:
+    count, low, high = (row[f"extra_retained_{part}"] for part in ("count", "low", "high"))
+    numbers = f"{count:+,.0f} users [{low:+,.0f} to {high:+,.0f}]"
+    if low > 0 or high < 0:
+        return f"{'and' if (count > 0) == more else 'yet'} {numbers} still there on day {day}"
+    if more:
+        none = "none of them" if count <= 0 else "not clearly any of them"
+        return f"{none} still there on day {day} ({numbers})"
+    return f"without a clear change in those still there on day {day} ({numbers})"
+
+
+def _say_channel_cost(review: QuarterlyReview, budget: BudgetReview, channel: str) -> str:
+    rows = budget.by_channel[budget.by_channel["channel"] == channel]
+    if rows.empty or pd.isna(rows["cost_per_d7_amount"].iloc[0]):
+        return ""
+    row = rows.iloc[0]
+    if pd.isna(row["before_cost_per_d7_amount"]):
+        return f"; each one who stays there costs {_format_cost(row, '', review.currency)}"
+    costs = [_format_cost(row, side, review.currency) for side in ("before_", "")]
+    return f"; the cost of each one who stays there went from {costs[0]} to {costs[1]}"
+
+
+def _format_cost(row: Any, side: str, currency: str) -> str:
+    value, low, high = (row[f"{side}cost_per_d7_{part}"] for part in ("amount", "low", "high"))
+    ends = " to ".join(format_number(x, "amount") for x in (low, high))
+    return f"{format_number(value, 'amount', currency=currency)} [{ends}]"
+
+
+def _say_total_cost(review: QuarterlyReview, budget: BudgetReview) -> str:
+    now: Estimate | None = budget.now.totals.get("cost_per_d7_amount")
+    if now is None or not now.known:
+        return ""
+    text = f"; a user who stays to day 7 costs {format_estimate(now, currency=review.currency)}"
+    change = budget.changes().get("cost_per_d7_amount")
+    return text + (f" ({format_change(change)})" if change is not None and change.difference is not None else "")

@@ -1,0 +1,1 @@
+"""The quarterly review: this quarter against the last, the targets and the next (`review_quarter`)."""

@@ -1,0 +1,98 @@
+"""What the rest of the playbook brings to a review: rules that fired, initiatives and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from opslib.data.operations import ResponseSettings
+from opslib.data.periods import DAY, Period
+from opslib.data.source import Data
+from opslib.decide.rules.result import RuleResult
+from opslib.decide.scope import choose_scope
+from opslib.decide.series import SeriesReader
+from opslib.decide.verdicts.forecasts import ForecastReview, review_forecasts
+from opslib.decide.verdicts.verdict import Verdict, judge_initiatives
+from opslib.decide.watch.watch import check_rule
+
+FIRING_COLUMNS = (
+    "rule",
+    "group",
+    "metric",
+    "fired_on",
+    "last_day",
+    "value",
+    "threshold",
+    "calibrated",
+    "severity",
+    "owner",
+    "steps",
+    "notebook",
+    "done",
+)
+
+# What is done about an alarm may come so many days after it ended.
+LATE_DAYS = 28
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What was watched and tried in a quarter.
+
+    Attributes:
+        firings: rule, group, metric, fired_on, last_day (missing while it lasts), value, threshold, calibrated (whether
+            the version that keeps false alarms rare fired too), severity, owner, steps, notebook, done (what the
+            playbook's [[responses]] say was done); a row an episode that fired in the quarter, in order of time.
+        unknown: rules that could not be judged, and why.
+        verdicts: of each initiative of the playbook.
+        forecasts: how good its forecasts were.
+    """
+
+    firings: pd.DataFrame
+    unknown: dict[str, str]
+    verdicts: tuple[Verdict, ...]
+    forecasts: ForecastReview
+
+
+def review_operations(data: Data, period: Period, *, segment: str = "") -> Operations:
+    """Gather what rules did in a period, and judge the playbook's initiatives at its end.
+
+    Args:
+        data: the company's data.
+        period: the quarter, as far as the data cover it.
+        segment: one group of users; empty: everybody. Initiatives keep the segment that they name.
+    """
+    scope = choose_scope(data, as_of=period.last_day.isoformat(), segment=segment)
+    reader = SeriesReader(data, as_of=period.last_day)
+    results = [check_rule(rule, reader, scope) for rule in data.playbook.rules if rule.enabled]
+    verdicts = judge_initiatives(reader, as_of=period.last_day)
+    unknown = {result.rule.name: result.note for result in results if result.note}
+    firings = list_firings(results, period, responses=data.playbook.responses)
+    return Operations(firings, unknown, verdicts, review_forecasts(verdicts))
+
+
+def list_firings(
+    results: Sequence[RuleResult], period: Period, *, responses: Sequence[ResponseSettings] = ()
+) -> pd.DataFrame:
+    """List the episodes that began in a period: see `Operations.firings`."""
+    rows = []
+    for result in results:
+        rule = result.rule
+        tight = result.firings[result.firings["version"] == "calibrated"]
+        for row in result.firings[result.firings["version"] == "verbatim"].to_dict("records"):
+            fired_on = pd.Timestamp(row["fired_on"])
+            if not period.start <= fired_on.date() < period.end:
+                continue
+            last = row["last_day"] if not pd.isna(row["last_day"]) else pd.Timestamp(period.last_day + DAY)
+            during = pd.to_datetime(tight["fired_on"]).between(fired_on, pd.Timestamp(last))
+            sure = bool((during & (tight["group"] == row["group"])).any())
+            told = (fired_on, row["last_day"], row["value"], row["threshold"], sure)
+            latest = pd.Timestamp(last) + LATE_DAYS * DAY
+            done = [r for r in responses if r.rule == rule.name and fired_on <= pd.Timestamp(r.on) <= latest]
+            text = "; ".join(f"{r.on}: {r.what}" + (f" ({r.by})" if r.by else "") for r in done)
+            rest = (rule.severity, rule.owner, rule.steps, rule.notebook, text)
+            rows.append((rule.name, row["group"], rule.metric, *told, *rest))
+    frame = pd.DataFrame(rows, columns=list(FIRING_COLUMNS))
+    return frame.sort_values(["fired_on", "rule", "group"], kind="stable").reset_index(drop=True)

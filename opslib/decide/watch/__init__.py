@@ -1,0 +1,1 @@
+"""What needs attention today: rules that fire, numbers outside their range, what is due, and what to open."""

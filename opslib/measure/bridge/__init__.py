@@ -1,0 +1,1 @@
+"""The bridge from one period to the next, lever by lever."""

@@ -1,0 +1,1 @@
+"""What would have happened otherwise: before and after, difference in differences, synthetic control."""

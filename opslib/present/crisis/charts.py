@@ -1,0 +1,297 @@
+"""The charts of voice and crisis: complaints by day, satisfaction by week, the incident by day and by hour."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from opslib.decide.crisis.investigation import VoiceInvestigation
+from opslib.measure.satisfaction import estimate_satisfaction
+from opslib.present import theme
+from opslib.present.charts import base_chart, view_chart
+from opslib.present.crisis.words import format_share, name_category, name_days
+from opslib.present.display import ChartView, ListView
+from opslib.present.parts import draw_points, list_names, make_day_axis, make_legend, make_tooltips, say_missing
+from opslib.present.words import label_metric
+
+__all__ = ["plot_categories", "plot_complaints", "plot_hours", "plot_satisfaction", "plot_timeline"]
+
+PANEL_HEIGHT = 84
+# A metric of which fewer days than this share are known is not drawn by day.
+LEAST_KNOWN = 0.6
+MOST_CATEGORIES = 8
+HOURS_A_DAY = 24
+BARE_AXIS = alt.Axis(labels=False, ticks=False, grid=False)
+RATES = {"satisfaction_rate", "error_rate"}
+# Counts of little start at zero; what hardly moves is drawn close.
+FROM_ZERO = {"complaints_count", "orders_count", "revenue_amount"}
+NAMES = {"dau_count": "Active users"}
+HOURS = {
+    "complaints_count": "Complaints",
+    "requests_count": "Requests",
+    "error_rate": "Requests that failed",
+    "p95_ms": "Slowest of 20 (ms)",
+    "orders_count": "Orders",
+}
+
+
+def plot_complaints(voice: VoiceInvestigation) -> ChartView | ListView:
+    """Share of active users who complain on each day, with the threshold and the incident's days."""
+    complaints = voice.voice.complaints
+    if complaints is None:
+        return say_missing(voice, "Who complains", "there are no tickets")
+    frame = complaints.daily.dropna(subset=["complaint_rate"])
+    if len(frame) < 2:
+        return say_missing(voice, "Complaint rate", "too few days have active users")
+    over = int((frame["complaint_rate"] > voice.threshold_rate).sum())
+    title = (
+        f"On {over or 'no'} of {len(frame)} days more than {100 * voice.threshold_rate:g}% of active users complained"
+    )
+    base = base_chart(frame).encode(
+        x=alt.X("day:T", title=None, axis=make_day_axis(frame["day"])),
+        color=alt.value(theme.NOW_COLOR),
+        tooltip=make_tooltips(
+            {
+                "day:T": ("Day", "%Y-%m-%d"),
+                "complaint_rate:Q": ("Complained", ".2%"),
+                "complaining_users_count:Q": ("Users who complained", ","),
+                "active_users_count:Q": ("Active users", ","),
+            }
+        ),
+    )
+    y = alt.Y("complaint_rate:Q", title="Of active users", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=True))
+    chart = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(y=y)
+    line = alt.Chart(frame).mark_rule(color=theme.TARGET_COLOR, strokeDash=[4, 3])
+    chart += line.encode(y=alt.datum(voice.threshold_rate))
+    labels = {
+        "day": "Day", "complaint_rate": "Complained", "complaining_users_count": "Users who complained",
+        "active_users_count": "Active users",
+    }  # fmt: skip
+    text = "A line of the daily complaint rate; a dashed line where a day counts for the crisis rule."
+    return view_chart(_shade(voice, chart, frame["day"]), title, text, frame, labels)
+
+
+def _shade(voice: VoiceInvestigation, chart: alt.LayerChart, days: pd.Series) -> alt.LayerChart:
+    """The incident's days in a pale band, where they lie in the chart."""
+    incident = voice.incident
+    if (
+        incident is None
+        or pd.Timestamp(incident.period.end) <= days.min()
+        or pd.Timestamp(incident.period.start) > days.max()
+    ):
+        return chart
+    half = pd.Timedelta(hours=12)
+    first, last = pd.Timestamp(incident.period.start), pd.Timestamp(incident.period.last_day)
+    band = pd.DataFrame({"start": [first - half], "end": [last + half]}).astype("datetime64[ns]")
+    return alt.Chart(band).mark_rect(color=theme.RED, opacity=0.12).encode(x="start:T", x2="end:T") + chart
+
+
+def plot_categories(voice: VoiceInvestigation) -> ChartView | ListView:
+    """Complaints by category, now and before, of 1,000 active users a day."""
+    now, before = voice.voice.complaints, voice.voice.complaints_before
+    if now is None:
+        return say_missing(voice, "Who complains", "there are no tickets")
+    parts = [(voice.scope.now.label, now)]
+    if before is not None and voice.scope.before is not None:
+        parts.insert(0, (voice.scope.before.label, before))
+    names = [str(c) for c in now.categories["category"][now.categories["complaints_count"] > 0]][:MOST_CATEGORIES]
+    frames = [p.categories.assign(period=label) for label, p in parts]
+    frame = pd.concat(frames, ignore_index=True).dropna(subset=["complaint_rate"])
+    frame = frame[frame["category"].isin(names)].copy()
+    if frame.empty:
+        return say_missing(voice, "Complaints by category", "nobody complained, or who was active is not known")
+    frame["about"] = [name_category(str(c)) for c in frame["category"]]
+    for column in ("rate", "low", "high"):
+        frame[column] = 1000 * frame[f"complaint_{column}"]
+    top = frame[frame["period"] == voice.scope.now.label].iloc[0]
+    title = f"Most complaints are about {top['about']}: {top['rate']:.1f} of 1,000 active users a day"
+    periods = [label for label, _ in parts]
+    colors = [theme.BEFORE_COLOR, theme.NOW_COLOR][-len(periods) :]
+    base = base_chart(frame, height=40 * max(len(names), 2)).encode(
+        y=alt.Y("about:N", title=None, scale=list_names(name_category(n) for n in names), axis=alt.Axis(grid=True)),
+        yOffset=alt.YOffset("period:N", scale=alt.Scale(domain=periods, paddingOuter=0.4)),
+        color=alt.Color("period:N", scale=alt.Scale(domain=periods, range=colors), legend=make_legend("circle")),
+        tooltip=make_tooltips(
+            {
+                "about:N": ("About", ""), "period:N": ("Days", ""), "rate:Q": ("Of 1,000 a day", ".2f"),
+                "low:Q": ("Low (95%)", ".2f"), "high:Q": ("High (95%)", ".2f"), "complaints_count:Q": ("Number", ","),
+            }
+        ),
+    )  # fmt: skip
+    chart = draw_points(
+        base, "rate", "Complain, of 1,000 active users a day", form="~g", low="low", high="high", zero=True
+    )
+    labels = {
+        "about": "About", "period": "Days", "rate": "Of 1,000 a day", "low": "Low (95%)", "high": "High (95%)",
+        "complaints_count": "Complaints",
+    }  # fmt: skip
+    return view_chart(chart, title, "Points with intervals by category, now and before.", frame, labels)
+
+
+def plot_satisfaction(voice: VoiceInvestigation) -> ChartView | ListView:
+    """Share of answers that were satisfied, by week, with intervals."""
+    satisfaction = voice.voice.satisfaction
+    if satisfaction is None:
+        return say_missing(voice, "How satisfied are they", "there are no surveys")
+    answers = satisfaction.answers[satisfaction.answers["kind"] == "csat"]
+    if answers.empty:
+        return say_missing(voice, "Satisfaction", "nobody was asked, or answered, in these days")
+    # Weeks of seven days that end with the last day looked at.
+    age = (pd.Timestamp(voice.scope.as_of) - answers["day"]).dt.days // 7
+    rows = []
+    for weeks, part in answers.groupby(age):
+        estimate = estimate_satisfaction(part)
+        start = pd.Timestamp(voice.scope.as_of) - pd.Timedelta(days=7 * int(str(weeks)) + 6)
+        rows.append({"week": start, "value": estimate.value, "low": estimate.low, "high": estimate.high,
+                     "answers_count": estimate.denominator})  # fmt: skip
+    frame = pd.DataFrame(rows).astype({"value": float, "low": float, "high": float}).dropna(subset=["value"])
+    frame = frame.sort_values("week", ignore_index=True)
+    if frame.empty:
+        return say_missing(voice, "Satisfaction by week", "no week has 20 answers")
+    title = f"{format_share(satisfaction.satisfaction_rate)} of answers were satisfied (4 or 5 of 5)"
+    base = base_chart(frame).encode(
+        x=alt.X("week:T", title="Week from", axis=make_day_axis(frame["week"])),
+        color=alt.value(theme.GREEN),
+        tooltip=make_tooltips(
+            {
+                "week:T": ("Week from", "%Y-%m-%d"), "value:Q": ("Satisfied", ".1%"), "low:Q": ("Low (95%)", ".1%"),
+                "high:Q": ("High (95%)", ".1%"), "answers_count:Q": ("Answers", ","),
+            }
+        ),
+    )  # fmt: skip
+    y = alt.Y("low:Q", title="Satisfied", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False))
+    chart = base.mark_rule(strokeWidth=2, opacity=0.5).encode(y=y, y2="high:Q")
+    chart += base.mark_line(point=alt.OverlayMarkDef(size=45)).encode(y="value:Q")
+    wanted = find_wanted(voice)
+    if wanted is not None:
+        chart += alt.Chart(frame).mark_rule(color=theme.TARGET_COLOR, strokeDash=[4, 3]).encode(y=alt.datum(wanted))
+    labels = {
+        "week": "Week from",
+        "value": "Satisfied",
+        "low": "Low (95%)",
+        "high": "High (95%)",
+        "answers_count": "Answers",
+    }
+    text = "A line of weekly satisfaction with 95% intervals; a dashed line at what the playbook asks for."
+    return view_chart(chart, title, text, frame, labels)
+
+
+def find_wanted(voice: VoiceInvestigation) -> float | None:
+    """The satisfaction that a rule of the playbook asks for."""
+    rules = voice.scope.data.playbook.rules
+    return next((r.below for r in rules if r.metric == "satisfaction_rate" and isinstance(r.below, float)), None)
+
+
+def plot_timeline(voice: VoiceInvestigation) -> ChartView | ListView:
+    """The incident's days against what was expected, one panel a metric."""
+    timeline, incident = voice.timeline, voice.incident
+    if timeline is None or incident is None:
+        return say_missing(voice, "The incident", "no day has more complaints than expected")
+    frame = timeline.days.dropna(subset=["value"]).copy()
+    # Other tickets say little that complaints do not, and a line needs most of its days.
+    most = frame["day"].nunique()
+    known = frame.groupby("metric")["day"].transform("size")
+    frame = frame[(frame["metric"] != "tickets_count") & (known > LEAST_KNOWN * most)]
+    if frame.empty:
+        return say_missing(voice, "The incident", "; ".join(timeline.missing.values()) or "no day is known")
+    frame["name"] = [NAMES.get(str(m)) or label_metric(str(m)) for m in frame["metric"]]
+    metrics = list(dict.fromkeys(frame["metric"]))
+    first, last = frame["day"].min(), frame["day"].max()
+    panels = []
+    for metric in metrics:
+        part = frame[frame["metric"] == metric]
+        form = ".1%" if metric in RATES else ",~r"
+        x = alt.X("day:T", title=None, scale=alt.Scale(domain=[_stamp(first), _stamp(last)]),
+                  axis=make_day_axis(frame["day"]) if metric == metrics[-1] else BARE_AXIS)  # fmt: skip
+        y = alt.Y(
+            "value:Q", title=None, axis=alt.Axis(format=form, tickCount=3), scale=alt.Scale(zero=metric in FROM_ZERO)
+        )
+        base = alt.Chart(part, width=theme.WIDTH - 40, height=PANEL_HEIGHT)
+        tips = make_tooltips(
+            {
+                "day:T": ("Day", "%Y-%m-%d"), "value:Q": ("Was", form), "expected:Q": ("Expected", form),
+                "low:Q": ("Low (95%)", form), "high:Q": ("High (95%)", form),
+            }
+        )  # fmt: skip
+        panel = base.mark_area(color=theme.GREY, opacity=0.25).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
+        panel += base.mark_line(color=theme.NOW_COLOR, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, tooltip=tips)
+        out = part[part["outside"] != ""]
+        panel += (
+            alt.Chart(out).mark_point(color=theme.RED, filled=True, size=60, opacity=1).encode(x=x, y=y, tooltip=tips)
+        )
+        panels.append(_shade(voice, panel, frame["day"]).properties(title=alt.Title(part["name"].iloc[0], fontSize=12)))
+    chart = alt.vconcat(*panels, spacing=8).resolve_scale(x="shared")
+    out = frame[frame["in_incident"] & (frame["outside"] != "")]
+    moved = set(out["metric"])
+    days = name_days(incident.period)
+    title = f"{days[0].upper()}{days[1:]}: "
+    judged = frame.loc[frame["in_incident"] & frame["expected"].notna(), "metric"].nunique()
+    if not judged:
+        title += "too few days before say what was expected"
+    else:
+        title += f"{len(moved)} of {judged} metrics outside what was expected" if moved else "all as expected"
+    labels = {
+        "name": "Metric", "day": "Day", "value": "Was", "expected": "Expected", "low": "Low (95%)",
+        "high": "High (95%)",
+    }  # fmt: skip
+    text = "One panel a metric: a line by day on a grey band of what was expected; red points lie outside."
+    return view_chart(chart, title, text, frame, labels)
+
+
+def _stamp(day: pd.Timestamp) -> alt.DateTime:
+    return alt.DateTime(year=day.year, month=day.month, date=day.day)
+
+
+def plot_hours(voice: VoiceInvestigation) -> ChartView | ListView:
+    """The incident by the hour, against the same hour of the days before."""
+    timeline = voice.timeline
+    if timeline is None or voice.incident is None:
+        return say_missing(voice, "The incident by the hour", "no day has more complaints than expected")
+    hours = timeline.hours
+    if hours.empty:
+        return say_missing(voice, "The incident by the hour", "neither tickets, traffic nor orders are known")
+    hours = hours.copy()
+    if "errors_count" in hours and "requests_count" in hours:
+        for side in ("", "usual_"):
+            of = hours[f"{side}requests_count"]
+            hours[f"{side}error_rate"] = hours[f"{side}errors_count"] / of.where(of > 0)
+    rows = []
+    for metric, name in HOURS.items():
+        if metric in hours and f"usual_{metric}" in hours:
+            part = hours[["at", metric, f"usual_{metric}"]].set_axis(["at", "value", "usual"], axis=1)
+            rows.append(part.assign(metric=metric, name=name))
+    if not rows:
+        return say_missing(voice, "The incident by the hour", "no days before it say what is usual")
+    frame = pd.concat(rows, ignore_index=True)
+    names = list(dict.fromkeys(frame["name"]))
+    clock = "%H:%M" if len(hours) <= HOURS_A_DAY else "%-d %b %H:%M"
+    panels = []
+    for name in names:
+        part = frame[frame["name"] == name]
+        form = ".1%" if part["metric"].iloc[0] == "error_rate" else ",~r"
+        last = name == names[-1]
+        axis = alt.Axis(format=clock, labelOverlap=True, labelSeparation=12, grid=False) if last else BARE_AXIS
+        x = alt.X("at:T", title=None, axis=axis)
+        base = alt.Chart(part, width=theme.WIDTH - 40, height=PANEL_HEIGHT)
+        tips = make_tooltips(
+            {"at:T": ("Hour from", "%Y-%m-%d %H:%M"), "value:Q": ("Was", form), "usual:Q": ("Usual", form)}
+        )
+        y = alt.Axis(format=form, tickCount=3)
+        panel = base.mark_line(color=theme.GREY, strokeDash=[4, 3]).encode(x=x, y=alt.Y("usual:Q", title=None, axis=y))
+        panel += base.mark_line(color=theme.NOW_COLOR, interpolate="step-after").encode(
+            x=x, y=alt.Y("value:Q", title=None, axis=y), tooltip=tips
+        )
+        panels.append(panel.properties(title=alt.Title(name, fontSize=12)))
+    burst = timeline.burst
+    title = "By the hour, the traffic is like that of the days before"
+    if "requests_count" not in hours:
+        title = "The incident by the hour"
+    if burst:
+        until = burst["last_at"] + pd.Timedelta(hours=1)
+        title = f"{burst['first_at']:%H:%M} to {until:%H:%M}: {burst['requests_ratio']:.1f} times the usual requests"
+        title += f", {burst['error_rate']:.0%} of them failed" if "error_rate" in burst else ""
+    labels = {"name": "What", "at": "Hour from", "value": "Was", "usual": "Usual"}
+    chart = alt.vconcat(*panels, spacing=8).resolve_scale(x="shared")
+    return view_chart(
+        chart, title, "One panel a metric by the hour; dashed is the same hour of the days before.", frame, labels
+    )

@@ -1,0 +1,1 @@
+"""How the daily watch is shown."""

@@ -1,0 +1,70 @@
+"""The chart of the daily watch: the last weeks of each number inside its expected range."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from opslib.decide.watch.watch import Watch
+from opslib.present import theme
+from opslib.present.charts import view_chart
+from opslib.present.display import ChartView, ListView
+from opslib.present.parts import make_tooltips
+from opslib.present.words import label_metric
+
+PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 290, 90, 2
+ODD_LABELS = {"low": "below its range", "high": "above its range"}
+
+
+def plot_numbers(watch: Watch) -> ChartView | ListView:
+    """The day's numbers over the last eight weeks: line, expected range, and the days outside it."""
+    if not watch.numbers:
+        return ListView(["There is no number of the last days to draw."])
+    parts = [number.daily.assign(metric=label_metric(number.metric).replace(" (mean)", "")) for number in watch.numbers]
+    frame = pd.concat(parts, ignore_index=True)
+    frame[["value", "expected", "low", "high"]] = frame[["value", "expected", "low", "high"]].astype(float).round(6)
+    odd = sum(number.state in ("low", "high") for number in watch.numbers)
+    title = f"{odd} of {len(watch.numbers)} numbers outside their range on {watch.as_of}"
+    panels = [_draw_panel(part, number.metric) for part, number in zip(_split(frame), watch.numbers, strict=True)]
+    chart = alt.concat(*panels, columns=PANELS_A_ROW, spacing=18)
+    labels = {
+        "metric": "Number", "period_start": "Day", "value": "Value", "low": "Expected at least",
+        "high": "Expected at most", "unusual": "Outside",
+    }  # fmt: skip
+    text = (
+        "Small charts of the last eight weeks: a line in a grey band of what was to be expected; dots lie outside it."
+    )
+    return view_chart(chart, title, text, frame, labels)
+
+
+def _split(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    return [part for _, part in frame.groupby("metric", sort=False)]
+
+
+def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
+    form = (
+        ".1%"
+        if metric.endswith("_rate") and frame["value"].max() >= 0.02
+        else ".2%"
+        if metric.endswith("_rate")
+        else "~s"
+    )
+    axis = alt.Axis(format=form, tickCount=3, title=None)
+    x = alt.X("period_start:T", axis=alt.Axis(format="%-d %b", tickCount=4, grid=False, title=None))
+    base = alt.Chart(
+        frame, width=PANEL_WIDTH, height=PANEL_HEIGHT, title=alt.Title(str(frame["metric"].iloc[0]), fontSize=12)
+    ).encode(x=x)
+    band = base.mark_area(color=theme.GRID, opacity=0.9).encode(
+        y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False, nice=True)), y2="high:Q"
+    )
+    line = base.mark_line(color=theme.BLUE, strokeWidth=1.6).encode(y="value:Q")
+    tooltip = make_tooltips(
+        {
+            "period_start:T": ("Day", "%Y-%m-%d"),
+            "value:Q": ("Value", form),
+            "low:Q": ("Expected at least", form),
+            "high:Q": ("Expected at most", form),
+        }
+    )
+    dots = base.transform_filter("datum.unusual !== ''").mark_point(filled=True, size=55, opacity=1, color=theme.RED)
+    return band + line + dots.encode(y="value:Q", tooltip=tooltip)

@@ -1,0 +1,173 @@
+"""The tables of the daily watch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from opslib.decide.rules.result import RuleResult
+from opslib.decide.watch.numbers import DayNumber
+from opslib.decide.watch.watch import Watch
+from opslib.present.display import ListView, TableView
+from opslib.present.rules import (
+    explain_rule,
+    format_metric,
+    format_yearly,
+    is_past_usually,
+    name_period,
+    name_rule,
+    say_unknown,
+)
+from opslib.present.tables import make_table
+from opslib.present.words import MISSING, label_metric
+
+MARKS = {"red": "● red", "amber": "▲ amber", "green": "✓ green", "unknown": "? unknown"}
+STATE_LABELS = {"usual": "as expected", "low": "low", "high": "high", "unknown": "not judged"}
+
+
+def show_rules(watch: Watch) -> TableView | ListView:
+    """Every rule: how it stands, the number, how sure, how often by chance, and its calibrated version."""
+    if not watch.results:
+        return ListView(["The playbook has no rules."])
+    shown = [result for result in watch.results if result.level != "green"]
+    quiet = [name_rule(result.rule.name) for result in watch.results if result.level == "green"]
+    if not shown:
+        return ListView([f"All {len(quiet)} rules are green: {', '.join(quiet)}."])
+    rows = [row for result in shown for row in _list_rows(result, watch.currency)]
+    labels = {
+        "level": "State",
+        "rule": "Rule",
+        "value": "Now",
+        "limit": "Limit",
+        "sure": "Probability",
+        "noise": "By chance",
+        "calibrated": "Calibrated",
+        "since": "Since",
+        "owner": "Owner",
+    }
+    note = (
+        "Probability: that the true value is past the limit, in as many periods as the rule asks. By chance: how often "
+        "the rule fires with this volume while nothing changes. Calibrated: the limit that keeps false alarms as rare "
+        "as the playbook allows, and what it says."
+    )
+    if quiet:
+        note = f"Green ({len(quiet)}): {', '.join(quiet)}. {note}"
+    return make_table(
+        pd.DataFrame(rows),
+        labels,
+        name="rules",
+        note=note,
+        numeric=("value", "limit", "sure"),
+        unbroken=("level", "since"),
+    )
+
+
+def _list_rows(result: RuleResult, currency: str) -> list[dict[str, Any]]:
+    rule = result.rule
+    head = {
+        "level": MARKS[result.level],
+        "rule": f"{name_rule(rule.name).capitalize()}: {explain_rule(rule)}",
+        "owner": rule.owner or MISSING,
+    }
+    shown = result.firing.head(3)
+    if shown.empty:
+        # Where nothing fires, a rule on groups is told by the one that is nearest to it.
+        shown = result.groups.sort_values("passed_probability", ascending=False).head(1)
+    if shown.empty or result.level == "unknown":
+        reason = say_unknown(result).partition(": ")[2]
+        return [
+            head
+            | {
+                "value": reason,
+                "limit": MISSING,
+                "sure": MISSING,
+                "noise": MISSING,
+                "calibrated": MISSING,
+                "since": MISSING,
+            }
+        ]
+    return [head | _describe_row(result, row, currency) for row in shown.to_dict("records")]
+
+
+def _describe_row(result: RuleResult, row: Mapping[Any, Any], currency: str) -> dict[str, Any]:
+    rule = result.rule
+
+    def write(value: float) -> str:
+        return format_metric(value, rule.metric, currency=currency)
+
+    group = f"{row['group']}: " if rule.by else ""
+    change = rule.condition in ("drops_by", "grows_by")
+    trend = rule.condition in ("rising", "falling")
+    limit = f"{write(row['threshold'])} ({row['change_ratio']:+.0%})" if change else write(row["threshold"])
+    tight = row["calibrated_threshold"]
+    tight = MISSING if pd.isna(tight) else f"{tight:.0%}" if change or trend else write(tight)
+    noise = "usually past it" if is_past_usually(rule, row) else format_yearly(row["noise_fires_per_year"])
+    sure = row["passed_probability"]
+    return {
+        "value": f"{group}{write(row['value'])}, {name_period(row['period_start'].date(), rule.grain)}",
+        "limit": f"from {write(row['compared_value'])}" if trend else limit,
+        "sure": MISSING if pd.isna(sure) else "> 99%" if sure > 0.99 else "< 1%" if sure < 0.01 else f"{sure:.0%}",
+        "noise": noise,
+        "calibrated": f"{tight}: {'fires' if row['calibrated_state'] == 'firing' else 'quiet'}",
+        "since": MISSING if pd.isna(row["since"]) else f"{row['since']:%Y-%m-%d}",
+    }
+
+
+def show_numbers(watch: Watch) -> TableView | ListView:
+    """The day's numbers: now, the day before, a week before, and the range that was to be expected."""
+    if not watch.numbers:
+        return ListView(["There is no number of the last days: name more tables under [tables] in the playbook."])
+    labels = {
+        "metric": "Number",
+        "day": "Day",
+        "now": "Now",
+        "before": "Day before",
+        "week": "Week before",
+        "range": "Expected",
+        "state": "State",
+    }
+    note = (
+        "Expected: from weekday, trend, holidays and chance, learnt from the days before. A number lies outside it "
+        "once in two years by chance."
+    )
+    rows = [_describe_number(number, watch.currency) for number in watch.numbers]
+    return make_table(
+        pd.DataFrame(rows),
+        labels,
+        name="numbers",
+        note=note,
+        numeric=("now", "before", "week", "range"),
+        unbroken=tuple(labels),
+    )
+
+
+def _describe_number(number: DayNumber, currency: str) -> dict[str, Any]:
+    last = number.daily.iloc[-1]
+
+    def write(value: float | None) -> str:
+        return format_metric(value, number.metric, currency=currency)
+
+    judged = number.state != "unknown" and not pd.isna(last["low"])
+    return {
+        "metric": label_metric(number.metric).replace(" (mean)", ""),
+        "day": f"{number.day:%Y-%m-%d}",
+        "now": write(number.now.value),
+        "before": write(number.before.value),
+        "week": write(number.week_before.value),
+        "range": f"{write(last['low'])} to {write(last['high'])}" if judged else MISSING,
+        "state": STATE_LABELS[number.state],
+    }
+
+
+def show_openings(watch: Watch) -> ListView:
+    """Which notebooks to open, with which parameters, and why."""
+    if not watch.investigations:
+        return ListView(["Nothing to open: no rule fires that names a notebook."])
+    lines = []
+    for found in watch.investigations:
+        given = ", ".join(f"{name} {value}" for name, value in found.parameters.items())
+        rules = ", ".join(name_rule(*rule) for rule in found.rules)
+        lines.append(f"{found.notebook} with {given or 'its defaults'}: for {rules}.")
+    return ListView(lines)

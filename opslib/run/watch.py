@@ -1,0 +1,86 @@
+"""The daily watch as a run: the watch notebook first, then whatever its rules ask to be opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opslib.errors import InputError
+from opslib.parameters import check_parameters
+from opslib.run.chapters import Run
+from opslib.run.report import Report, make_report
+
+if TYPE_CHECKING:
+    from opslib.data.source import Data
+    from opslib.run.execute import Progress
+    from opslib.run.forkserver import ForkServer
+
+WATCH = "50_daily_watch"
+
+
+def make_watch(
+    texts: Mapping[str, str] | None = None,
+    *,
+    out: Path | None = None,
+    notebooks: Path | None = None,
+    workers: int | None = None,
+    server: ForkServer | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Report:
+    """Run the daily watch, then the notebooks that fired rules open, with their parameters; write one report.
+
+    Args:
+        texts: parameters of the watch as text.
+        out, notebooks, workers, server, on_progress, on_stage: as in `make_report`.
+
+    Raises:
+        InputError: parameters, destination or data are refused; nothing was run and nothing written.
+    """
+    return make_report(
+        [WATCH], texts, out=out, notebooks=notebooks, workers=workers, server=server, follow=open_runs,
+        folder_name="watch", on_progress=on_progress, on_stage=on_stage,
+    )  # fmt: skip
+
+
+def open_runs(run: Run, findings: Sequence[Any], data: Data) -> list[Run]:
+    """List the runs that a watch's findings ask for; those whose parameters the data refuse are left out.
+
+    Args:
+        run: the watch.
+        findings: what it found.
+        data: the company's data.
+    """
+    opened: list[Run] = []
+    count: Counter[str] = Counter()
+    for finding in findings:
+        if finding.get("name") != "investigation":
+            continue
+        values = {"playbook": run.parameters.playbook, **finding["parameters"]}
+        try:
+            parameters = check_parameters(finding["notebook"], values)
+            parameters.check_data(data)
+        except InputError:
+            # The watch itself says what cannot be opened, and why.
+            continue
+        count[parameters.notebook] += 1
+        number = count[parameters.notebook]
+        name = parameters.notebook if number == 1 else f"{parameters.notebook}-{number}"
+        opened.append(Run(name, parameters, _say_reason(finding["rules"], data)))
+    return opened
+
+
+def _say_reason(rules: Sequence[tuple[str, str]], data: Data) -> str:
+    """The rules that asked for a notebook, in their own words."""
+    from opslib.present.rules import explain_rule, name_rule
+
+    known = {rule.name: rule for rule in data.playbook.rules}
+    return " ".join(f"{name_rule(name, group).capitalize()}: {explain_rule(known[name])}" for name, group in rules)
+
+
+def count_fired(report: Report) -> int:
+    """How many rules fire, by a watch's report."""
+    findings = report.findings.get(WATCH, ())
+    return len({f["rule"] for f in findings if f.get("name") == "rule" and f.get("state") == "firing"})
