@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opslib.data.playbook import load_playbook
     from opslib.data.source import open_data
     from opslib.decide.churn.investigation import investigate_churn
+    from opslib.decide.crisis.investigation import investigate_voice
     from opslib.decide.funnel.diagnosis import diagnose_funnel
     from opslib.decide.growth.model import model_growth
     from opslib.decide.questions import survey_data
@@ -42,6 +43,7 @@ _HOMES = {
     "describe": "opslib.present.answers",
     "diagnose_funnel": "opslib.decide.funnel.diagnosis",
     "investigate_churn": "opslib.decide.churn.investigation",
+    "investigate_voice": "opslib.decide.crisis.investigation",
     "list_dropped_users": "opslib.measure.funnel.follow",
     "load_playbook": "opslib.data.playbook",
     "measure_acquisition": "opslib.measure.acquisition",
@@ -65,6 +67,7 @@ __all__ = [
     "describe",
     "diagnose_funnel",
     "investigate_churn",
+    "investigate_voice",
     "list_dropped_users",
     "load_playbook",
     "measure_acquisition",

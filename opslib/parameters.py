@@ -90,6 +90,7 @@ class GrowthModel(NotebookParameters):
 
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
     grain: str = Field("week", description="length of a period in growth accounting: day, week, month or quarter")
+    days: int = Field(0, ge=0, description="days of a period; 0: 91, thirteen whole weeks")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
     compare_to: PeriodEnd = Field("", description="last day, or quarter, to compare with; empty: the days right before")
     lever_d1_rate: float = Field(0.0, description="next-day retention to plan for, such as 0.35; 0: target or +10%")
@@ -132,7 +133,7 @@ class GrowthModel(NotebookParameters):
         # Loads what reads data, which help texts and refusals need not wait for.
         from opslib.decide.scope import choose_scope
 
-        choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to)
+        choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to, days=self.days)
 
 
 class FunnelDiagnosis(NotebookParameters):

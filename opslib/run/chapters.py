@@ -38,8 +38,21 @@ class Run:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What a finished notebook has opened.
+
+    Attributes:
+        runs: what is to be run because of it.
+        problems: a sentence for each run that it asks for and that cannot be.
+    """
+
+    runs: Sequence[Run] = ()
+    problems: Sequence[str] = ()
+
+
 # What the findings of a finished notebook ask to be run as well.
-Follow = Callable[[Run, Sequence[Any], "Data"], list[Run]]
+Follow = Callable[[Run, Sequence[Any], "Data"], Opening]
 
 
 class Preparation:
@@ -117,7 +130,7 @@ class Kitchen:
         from opslib.run.execute import Job, run_notebooks
 
         finished: dict[str, Chapter] = {}
-        opened: dict[str, list[Run]] = {}
+        opened: dict[str, Opening] = {}
         by_name = {run.name: run for run in runs}
 
         def finish(outcome: Outcome) -> None:
@@ -125,7 +138,7 @@ class Kitchen:
 
             run = by_name[outcome.name]
             findings, sentences = find_findings(outcome.notebook)
-            opened[run.name] = follow(run, findings, data) if follow else []
+            opened[run.name] = follow(run, findings, data) if follow else Opening()
             finished[run.name] = self._finish_chapter(outcome, run, findings, sentences, opened[run.name])
 
         jobs = [
@@ -138,10 +151,10 @@ class Kitchen:
             env={**CHARTS_LATER, VARIABLE: str(self.partial / CHECKED_FILE)},
             on_progress=self.on_progress, on_output=self.ready.draw, on_done=finish,
         )  # fmt: skip
-        return [finished[run.name] for run in runs], [more for run in runs for more in opened[run.name]]
+        return [finished[run.name] for run in runs], [more for run in runs for more in opened[run.name].runs]
 
     def _finish_chapter(
-        self, outcome: Outcome, run: Run, findings: Sequence[Any], sentences: Sequence[str], opened: Sequence[Run]
+        self, outcome: Outcome, run: Run, findings: Sequence[Any], sentences: Sequence[str], opened: Opening
     ) -> Chapter:
         from opslib.run.publish import Chapter, write_document, write_page
         from opslib.run.render import PageOptions, render_notebook
@@ -166,11 +179,14 @@ class Kitchen:
             bundle=self.ready.bundle,
             lang=outcome.notebook.metadata.get("lang", facts.lang),
             reason=run.reason,
-            links=[(more.parameters.title, f"{more.name}.html", more.reason) for more in opened],
+            links=[(more.parameters.title, f"{more.name}.html", more.reason) for more in opened.runs],
+            problems=opened.problems,
         )
         page = render_notebook(outcome.notebook, options, drawings)
         write_page(self.partial, outcome, page)
-        chapter = Chapter(outcome, page, literals, findings, sentences, 0.0, model.notebook, run.reason)
+        chapter = Chapter(
+            outcome, page, literals, findings, sentences, 0.0, model.notebook, run.reason, opened.problems
+        )
         write_document(self.partial, chapter)
         return replace(chapter, page_seconds=time.perf_counter() - started)
 
@@ -178,6 +194,6 @@ class Kitchen:
 def _show_value(name: str, value: Any, default: Any, facts: Facts) -> str:
     if value != default:
         return str(value)
-    # A reader of last year's page must see which quarter the default meant.
-    shown = facts.period if name == "quarter" else value
+    # A reader of last year's page must see which quarter or day the default meant.
+    shown = {"quarter": facts.period, "as_of": facts.as_of}.get(name, value)
     return f"{shown} (default)" if shown else "(default)"

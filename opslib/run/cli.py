@@ -165,7 +165,9 @@ def watch(
     failed = bool(made.causes["50_daily_watch"])
     said = "The watch did not finish" if failed else f"{fired} rule{'s fire' if fired != 1 else ' fires'}"
     say(f"{said}. Report: {made.index}")
-    ctx.find_root().obj = {**summarize_report(made), "rules_fired": fired}
+    for problem in made.problems:
+        say(f"Not opened: {problem}")
+    ctx.find_root().obj = {**summarize_report(made), "rules_fired": fired, "not_opened": list(made.problems)}
     ctx.exit(made.exit_code or (RULE_FIRED if exit_code and fired else 0))
 
 

@@ -91,22 +91,22 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def describe_chapter(
-    name: str,
+def describe_findings(
     title: str,
     status: str,
     parameters: Mapping[str, Any],
     findings: Sequence[Any],
     sentences: Sequence[str],
+    problems: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What one notebook found, as JSON knows it: the same as its part of `findings.json`."""
+    """What one notebook found, as JSON knows it; `not_opened` only where a notebook could not be opened."""
     return {
-        "notebook": name,
         "status": status,
         "title": title,
         "parameters": {k: v for k, v in parameters.items() if k != "playbook"},
         "findings": findings,
         "sentences": sentences,
+        **({"not_opened": problems} if problems else {}),
     }
 
 

@@ -38,7 +38,10 @@ FLOAT_DIGITS = 10
 
 @dataclass(frozen=True)
 class Chapter:
-    """One notebook of a report, finished: how it ran, what it found, its page, and why another one asked for it."""
+    """One notebook of a report, finished: how it ran, what it found, its page, why another one asked for it.
+
+    `problems` are sentences about notebooks that it asked for and that could not be run.
+    """
 
     outcome: Outcome
     page: Page
@@ -48,6 +51,7 @@ class Chapter:
     page_seconds: float = 0.0
     notebook: str = ""
     reason: str = ""
+    problems: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -64,6 +68,7 @@ class Facts:
     verdict: str
     problems: Sequence[str]
     fingerprint: str
+    as_of: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     lang: str = "en"
 
@@ -83,14 +88,12 @@ def write_page(folder: Path, outcome: Outcome, page: Page) -> None:
 
 def write_document(folder: Path, chapter: Chapter) -> None:
     """Write one notebook as Markdown, and what it found as JSON."""
-    from opslib.run.document import describe_chapter, render_markdown
+    from opslib.run.document import render_markdown
 
-    outcome, status = chapter.outcome, "ok" if chapter.outcome.ok else "failed"
+    outcome = chapter.outcome
     text = render_markdown(outcome.notebook, parameters=chapter.parameters, status=outcome.cause)
     (folder / f"{chapter.name}.md").write_text(text, "utf-8")
-    found = describe_chapter(
-        chapter.name, chapter.page.title, status, chapter.parameters, chapter.findings, chapter.sentences
-    )
+    found = {"notebook": chapter.name, **_describe_findings(chapter)}
     (folder / f"{chapter.name}.json").write_text(dump_json(found), "utf-8")
 
 
@@ -130,6 +133,7 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
             "reason": chapter.reason,
             "lead": "" if chapter.sentences else chapter.page.lead,
             "sentences": chapter.sentences,
+            "problems": chapter.problems,
             "given": ", ".join(
                 f"{name.replace('_', ' ')} {value}"
                 for name, value in chapter.parameters.items()
@@ -157,17 +161,17 @@ def collect_findings(facts: Facts, chapters: Sequence[Chapter]) -> dict[str, Any
 
     So no times, no versions, and not the playbook's path among the parameters.
     """
-    notebooks = {
-        chapter.name: {
-            "status": "ok" if chapter.outcome.ok else "failed",
-            "title": chapter.page.title,
-            "parameters": {k: v for k, v in chapter.parameters.items() if k != "playbook"},
-            "findings": chapter.findings,
-            "sentences": chapter.sentences,
-        }
-        for chapter in chapters
-    }
+    notebooks = {chapter.name: _describe_findings(chapter) for chapter in chapters}
     return {"company": facts.company, "period": facts.period, "data": facts.verdict, "notebooks": notebooks}
+
+
+def _describe_findings(chapter: Chapter) -> dict[str, Any]:
+    from opslib.run.document import describe_findings
+
+    status = "ok" if chapter.outcome.ok else "failed"
+    return describe_findings(
+        chapter.page.title, status, chapter.parameters, chapter.findings, chapter.sentences, chapter.problems
+    )
 
 
 def describe_run(facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class PageOptions:
         lang: the page's language.
         reason: why another notebook had this one run.
         links: title, address and reason of the pages that this one had run.
+        problems: sentences about those that it could not have run.
     """
 
     title: str
@@ -69,6 +70,7 @@ class PageOptions:
     lang: str = "en"
     reason: str = ""
     links: Sequence[tuple[str, str, str]] = ()
+    problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

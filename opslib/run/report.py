@@ -37,6 +37,7 @@ class Report:
         causes: notebook to one line of what went wrong, empty for those that finished.
         seconds: wall time of the whole run.
         findings: notebook to its findings.
+        problems: a sentence for each notebook that another one asked for and that could not be run.
     """
 
     out: Path
@@ -44,6 +45,7 @@ class Report:
     causes: Mapping[str, str]
     seconds: float
     findings: Mapping[str, Sequence[Any]]
+    problems: Sequence[str] = ()
 
     @property
     def index(self) -> Path:
@@ -114,7 +116,8 @@ def make_report(
             _write_rest(partial, facts, chapters, exit_code, clock)
     causes = {chapter.name: chapter.outcome.cause for chapter in chapters}
     findings = {chapter.name: chapter.findings for chapter in chapters}
-    return Report(out, exit_code, causes, clock.total, findings)
+    problems = [problem for chapter in chapters for problem in chapter.problems]
+    return Report(out, exit_code, causes, clock.total, findings, problems)
 
 
 def notebooks_folder() -> Path:
@@ -261,6 +264,7 @@ def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters], left
         verdict=data.fitness.verdict,
         problems=[*left_out, *(str(problem) for problem in data.fitness.problems)],
         fingerprint=data.fingerprint,
+        as_of=data.as_of.isoformat(),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.errors import InputError
-from opslib.parameters import check_parameters
-from opslib.run.chapters import Run
-from opslib.run.report import Report, make_report
+from opslib.parameters import check_parameters, find_notebook
+from opslib.run.chapters import Opening, Run
+from opslib.run.report import Report, make_report, notebooks_folder
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
@@ -39,37 +40,56 @@ def make_watch(
     Raises:
         InputError: parameters, destination or data are refused; nothing was run and nothing written.
     """
+    folder = notebooks or notebooks_folder()
     return make_report(
-        [WATCH], texts, out=out, notebooks=notebooks, workers=workers, server=server, follow=open_runs,
-        folder_name="watch", on_progress=on_progress, on_stage=on_stage,
+        [WATCH], texts, out=out, notebooks=folder, workers=workers, server=server,
+        follow=partial(open_runs, folder=folder), folder_name="watch", on_progress=on_progress, on_stage=on_stage,
     )  # fmt: skip
 
 
-def open_runs(run: Run, findings: Sequence[Any], data: Data) -> list[Run]:
-    """List the runs that a watch's findings ask for; those whose parameters the data refuse are left out.
+def open_runs(run: Run, findings: Sequence[Any], data: Data, *, folder: Path) -> Opening:
+    """List the runs that a watch's findings ask for, and say of the others why they cannot be.
 
     Args:
         run: the watch.
         findings: what it found.
         data: the company's data.
+        folder: where the notebooks are.
     """
     opened: list[Run] = []
-    count: Counter[str] = Counter()
+    problems: list[str] = []
+    # A rule may ask for the watch itself, such as of one segment.
+    count = Counter([run.name])
     for finding in findings:
         if finding.get("name") != "investigation":
             continue
         values = {"playbook": run.parameters.playbook, **finding["parameters"]}
         try:
             parameters = check_parameters(finding["notebook"], values)
+            _check_file(parameters.notebook, folder)
             parameters.check_data(data)
-        except InputError:
-            # The watch itself says what cannot be opened, and why.
+        except InputError as error:
+            problems.append(_say_problem(finding, error))
             continue
         count[parameters.notebook] += 1
         number = count[parameters.notebook]
         name = parameters.notebook if number == 1 else f"{parameters.notebook}-{number}"
         opened.append(Run(name, parameters, _say_reason(finding["rules"], data)))
-    return opened
+    return Opening(opened, problems)
+
+
+def _check_file(notebook: str, folder: Path) -> None:
+    if not (folder / f"{notebook}.ipynb").is_file():
+        raise InputError(f"there is no {notebook}.ipynb among the notebooks.")
+
+
+def _say_problem(finding: Mapping[str, Any], error: InputError) -> str:
+    """Why a notebook that rules asked for is not there."""
+    from opslib.present.rules import name_rule
+
+    rules = " and ".join(dict.fromkeys(name_rule(name, group) for name, group in finding["rules"]))
+    reason = " ".join(str(error).split())
+    return f"{find_notebook(finding['notebook']).title}, for {rules}: {reason}"
 
 
 def _say_reason(rules: Sequence[tuple[str, str]], data: Data) -> str:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from opslib.data.operations import RuleSettings
 from opslib.data.source import Data, open_data
+from opslib.decide.churn.investigation import ChurnInvestigation
+from opslib.decide.crisis.investigation import investigate_voice
+from opslib.decide.funnel.diagnosis import diagnose_funnel
+from opslib.decide.growth.staying import measure_staying
 from opslib.decide.scope import choose_scope
 from opslib.decide.series import SeriesReader
+from opslib.decide.watch.due import list_due
 from opslib.decide.watch.investigations import fill_parameters
 from opslib.decide.watch.watch import Watch, check_rule, watch_company
 from opslib.errors import InputError
@@ -188,10 +194,13 @@ def test_runs_get_names_of_their_own_and_reasons(company: Company) -> None:
     data = make_company(company, {}, THREE_DAYS)
     head = {"name": "investigation", "notebook": "30_churn_investigation", "rules": [["complaints", ""]]}
     findings = [head | {"parameters": {"as_of": day}} for day in ("2026-03-10", "2026-03-11", "2031-01-01")]
-    runs = open_runs(Run("50_daily_watch", DailyWatch()), [{"name": "rule"}, *findings], data)
-    # The last one lies outside the data, so it is not run.
-    assert [run.name for run in runs] == ["30_churn_investigation", "30_churn_investigation-2"]
-    assert runs[0].reason.startswith("Complaints: ")
+    run = Run("50_daily_watch", DailyWatch())
+    opening = open_runs(run, [{"name": "rule"}, *findings], data, folder=ROOT / "notebooks")
+    assert [run.name for run in opening.runs] == ["30_churn_investigation", "30_churn_investigation-2"]
+    assert opening.runs[0].reason.startswith("Complaints: ")
+    # The last one lies outside the data, so it is not run, and it is said why.
+    (problem,) = opening.problems
+    assert problem.startswith("Churn investigation, for complaints: as_of 2031-01-01 ")
 
 
 def tell(watch: Watch) -> None:
@@ -216,6 +225,7 @@ INCIDENTS = {
     "complaint_wave": ("complaints_over_5", "", "2026-05-21", "2026-05-21"),
     "budget_shift": ("kept_user_costs_more", "social", "2026-05-07", "2026-05-07"),
     "surge_day": ("errors_unusual", "", "2026-06-18", "2026-06-18"),
+    "june_sale": ("revenue_unusual", "", "2026-06-05", "2026-06-05"),
 }
 
 
@@ -238,3 +248,43 @@ def test_a_day_is_judged_as_on_its_evening(sample: Data) -> None:
     assert ("55_voice_and_crisis", "complaints_over_5", "") in opened
     assert ("20_funnel_diagnosis", "checkout_falls", "") in opened
     tell(watch)
+
+
+def fill(sample: Data, name: str, as_of: str) -> dict[str, Any]:
+    """The parameters that a firing rule of the sample gives its notebook on a day."""
+    watch = watch_company(sample, as_of=as_of)
+    (found,) = [i for i in watch.investigations if (name, "") in i.rules]
+    return found.parameters
+
+
+def test_the_funnel_that_a_rule_opens_names_the_broken_version(sample: Data) -> None:
+    found = diagnose_funnel(sample, **fill(sample, "checkout_falls", "2026-05-18"))
+    assert found.culprit is not None
+    assert found.culprit.segment == {"app_version": "5.3.0", "platform": "android"}
+
+
+def test_the_growth_model_that_a_rule_opens_names_the_channel_and_platform(sample: Data) -> None:
+    scope = choose_scope(sample, **fill(sample, "d1_falls", "2026-05-25"))
+    explanation = measure_staying(scope).explanation
+    assert explanation is not None
+    clearest = explanation.segments.sort_values(["q_value", "p_value"]).iloc[0]
+    assert clearest["segment"] == "channel=paid_ads & platform=android" and clearest["q_value"] < 0.05
+
+
+def test_the_churn_that_a_rule_opens_names_the_coupon(sample: Data, sample_churn: ChurnInvestigation) -> None:
+    assert fill(sample, "churn_up_three_months", "2026-06-30") == {"as_of": "2026-06-30"}
+    assert sample_churn.reasons is not None
+    assert "coupon" in str(sample_churn.reasons.causes.named["reason"].iloc[0])
+
+
+def test_the_crisis_that_a_rule_opens_names_the_category(sample: Data) -> None:
+    voice = investigate_voice(sample, **fill(sample, "complaints_over_5", "2026-05-21"))
+    assert voice.in_crisis and voice.incident is not None
+    text = " ".join(describe(voice))
+    assert "service delay" in text and "From 19 to 21 May 2026" in text
+
+
+def test_an_experiment_that_ended_is_due(sample: Data) -> None:
+    due = list_due(choose_scope(sample, as_of="2026-03-16"))
+    assert due.loc[due["what"] == "experiment", "name"].tolist() == ["onboarding_checklist"]
+    assert list_due(choose_scope(sample, as_of="2026-03-10")).empty

@@ -118,7 +118,7 @@ class FakeData:
 
     def __init__(self, problems: Sequence[Problem] = (), *, has_activity: bool = True) -> None:
         self.has_activity = has_activity
-        self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"))
+        self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"), rules=())
         self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
 

@@ -60,6 +60,7 @@ def model_growth(
     grain: Grain = "week",
     segment: str = "",
     compare_to: str = "",
+    days: int = 0,
     levers: Mapping[str, float] | None = None,
 ) -> GrowthModel:
     """Model a company's growth.
@@ -70,6 +71,7 @@ def model_growth(
         grain: length of a period in growth accounting and tiers: day, week, month or quarter.
         segment: one group of users such as `channel:search`; empty: everybody.
         compare_to: the last day of the days compared with, or a quarter; empty: the days right before.
+        days: how many days make a period; 0: 91.
         levers: lever of `LEVERS` -> its value from tomorrow on; 0 or absent takes the playbook's target or, where that
             is met, a tenth better than today.
 
@@ -80,7 +82,7 @@ def model_growth(
         InputError: unfit data, a day outside them, an unknown segment.
     """
     data.require_fit()
-    scope = choose_scope(data, as_of=as_of, grain=grain, segment=segment, compare_to=compare_to)
+    scope = choose_scope(data, as_of=as_of, grain=grain, segment=segment, compare_to=compare_to, days=days)
     audience = measure_audience(scope)
     staying = measure_staying(scope)
     acquisition = measure_acquisition_costs(scope)

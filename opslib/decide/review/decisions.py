@@ -75,6 +75,8 @@ def _find_owners(playbook: Playbook) -> dict[str, str]:
 
 def _list_firings(firings: pd.DataFrame, last_day: dt.date) -> list[tuple[Any, ...]]:
     red = firings[firings["severity"].isin(["act", "urgent"]) & firings["calibrated"].astype(bool)]
+    # What is over, and was answered, needs no decision any more.
+    red = red[red["last_day"].isna() | (red["done"] == "")]
     rows = []
     # A rule that fired ten times is one decision, about the last time.
     for (rule, group), found in red.groupby(["rule", "group"], sort=True):

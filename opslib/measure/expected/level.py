@@ -11,6 +11,8 @@ from scipy import special
 
 SPEEDS = np.array([0.02, 0.05, 0.1, 0.2, 0.4] * 2)
 TRENDS = np.array([0.0] * 5 + [0.1] * 5)
+GAINS = TRENDS * SPEEDS
+SLOWEST, FASTEST = float(SPEEDS.min()), float(SPEEDS.max())
 # A trend fades: a series does not grow for ever.
 FADING = 0.98
 HOLDING = 0.8
@@ -48,15 +50,19 @@ class Level:
         self._share = np.full(len(SPEEDS), 1.0)
         self._seen = 0
         self._fastest = 1.0
+        self._best: int | None = None
 
     @property
     def best(self) -> int:
         """The speed that has foreseen best lately; the slowest before any has."""
-        return int(np.argmin(np.where(self._fastest >= SPEEDS, self._loss, np.inf)))
+        if self._best is None:
+            self._best = int((self._loss if self._fastest >= FASTEST else np.where(self._fastest >= SPEEDS, self._loss, np.inf)).argmin())
+        return self._best
 
     def rest_on(self, expected: float) -> None:
         """Let the level rest on enough cases, when so many are expected in a period by the slowest speed."""
-        self._fastest = max(expected / LEAST_CASES, SPEEDS[0])
+        self._fastest = max(expected / LEAST_CASES, SLOWEST)
+        self._best = None
 
     @property
     def expected(self) -> float:
@@ -83,12 +89,14 @@ class Level:
         self._seen += 1
         surprise = value - (self.value + self._trend)
         limit = CUT * deviation + slack
-        cut = np.clip(surprise, -limit, limit)
+        # The plain bounds take a third of the time of clip.
+        cut = np.minimum(np.maximum(surprise, -limit), limit)
         speed = np.minimum(np.maximum(SPEEDS, 1 / (self._seen + 1)) * weight, 0.9)
         self.value = self.value + self._trend + speed * cut
-        gain = TRENDS * SPEEDS if self._seen > 2 * WEEK else 0.0
+        gain = GAINS if self._seen > 2 * WEEK else 0.0
         self._trend = FADING * self._trend + gain * speed * cut
         self._share = (1 - speed) ** 2 * self._share + speed**2
+        self._best = None
         self._loss = FORGETTING * self._loss + weight * (cut / max(deviation, 1e-12)) ** 2
 
     def restart(self, value: float, periods: int) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from opslib.measure.expected.chance import Surprises, find_limits, find_tails
+from opslib.measure.expected.chance import Surprises, find_all_limits, find_limits, find_tails
 from opslib.measure.expected.level import SEASON_WEEKS, WEEK, Level, find_middle, find_season
 from opslib.measure.grains import Grain
 from opslib.measure.series.series import SeriesKind
@@ -63,6 +63,9 @@ def watch_periods(
     daily = pd.DataFrame({"period_start": pd.to_datetime(frame["period_start"]).to_numpy()})
     daily["value"], daily["numerator"], daily["denominator"] = watch.values, watch.tops, watch.sizes
     daily[["expected", "low", "high"]] = found[["expected", "low", "high"]].astype(float)
+    if watch.asked:
+        at, low, high = watch.find_limits()
+        daily.loc[at, "low"], daily.loc[at, "high"] = low, high
     p_low, p_high = found["p_low"].astype(float), found["p_high"].astype(float)
     normal = NormalDist()
     lower = p_low < p_high
@@ -112,6 +115,8 @@ class _Watch:
         self.level: Level | None = None
         self.spread = 1.0
         self.ratios: dict[str, list[tuple[HolidayDay, float]]] = {}
+        # Of counts and rates: period, mean and spread, whose limits are found for all at the end.
+        self.asked: list[tuple[int, float, float]] = []
 
     def step(self, i: int) -> tuple[object, ...]:
         nothing = (math.nan,) * 5
@@ -189,6 +194,10 @@ class _Watch:
         self.surprises[i] = self._surprise(i, mean)
         self.sides[i] = -1 if p_low <= self.alpha else 1 if p_high <= self.alpha else 0
         if self.sides[i]:
+            if self.kind != "mean":
+                _, center, wide = self.asked[-1]
+                low, high = find_limits(self.kind, center, wide, self.sizes[i], self.alpha)
+                low, high = low / self.sizes[i], high / self.sizes[i]
             self.cleaned[i] = min(max(self.values[i], low), high)
             self.level.hold()
             self._take_shift(i)
@@ -208,8 +217,9 @@ class _Watch:
         season = self.season[i % WEEK]
         weight = 1.0
         if self.kind == "rate":
-            latest = self.sizes[self.learnt[-SPREAD_PERIODS:]]
-            weight = min(float(self.sizes[i] / np.median(latest)), 2.0)
+            latest = np.sort(self.sizes[self.learnt[-SPREAD_PERIODS:]])
+            middle = (latest[(len(latest) - 1) // 2] + latest[len(latest) // 2]) / 2
+            weight = min(float(self.sizes[i] / middle), 2.0)
         # A day on which little happens says little of the level.
         weight *= min(season, 1.0)
         deviation = self._deviation(i, mean, spread)
@@ -247,7 +257,8 @@ class _Watch:
             return
         spread = self.spread
         for _ in range(3):
-            spread = max(float(np.minimum(squares, SPREAD_CUT**2 * spread).mean()) / SPREAD_CUT_SHARE, 1e-12)
+            mean = float(np.add.reduce(np.minimum(squares, SPREAD_CUT**2 * spread))) / len(squares)
+            spread = max(mean / SPREAD_CUT_SHARE, 1e-12)
         # Few surprises do not say well how far they go.
         spread *= 1 + CAUTION / len(squares)
         if self.kind != "mean":
@@ -302,10 +313,16 @@ class _Watch:
         # Nothing seen yet does not mean that nothing can come: half a case in all that the level rests on.
         assert self.level is not None
         mean = self._within(mean + 0.5 * self.level.uncertainty / size)
-        scale = size if self.kind == "count" else 1.0
-        tails = find_tails(self.kind, self.tops[i], mean * scale, spread, size)
-        low, high = find_limits(self.kind, mean * scale, spread, size, self.alpha)
-        return low / size, high / size, *tails
+        mean *= size if self.kind == "count" else 1.0
+        self.asked.append((i, mean, spread))
+        return math.nan, math.nan, *find_tails(self.kind, self.tops[i], mean, spread, size)
+
+    def find_limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of counts and rates: the periods judged, and their limits."""
+        at, mean, spread = (np.array(part) for part in zip(*self.asked, strict=True))
+        sizes = self.sizes[at]
+        low, high = find_all_limits(self.kind, mean, spread, sizes, self.alpha)
+        return at, low / sizes, high / sizes
 
 
 def _column(frame: pd.DataFrame, name: str, otherwise: np.ndarray) -> np.ndarray:

@@ -204,7 +204,10 @@ def plot_timeline(voice: VoiceInvestigation) -> ChartView | ListView:
         x = alt.X("day:T", title=None, scale=alt.Scale(domain=[_stamp(first), _stamp(last)]),
                   axis=make_day_axis(frame["day"]) if metric == metrics[-1] else BARE_AXIS)  # fmt: skip
         y = alt.Y(
-            "value:Q", title=None, axis=alt.Axis(format=form, tickCount=3), scale=alt.Scale(zero=metric in FROM_ZERO)
+            "value:Q",
+            title=None,
+            axis=alt.Axis(format=form, tickCount=3, minExtent=44),
+            scale=alt.Scale(zero=metric in FROM_ZERO),
         )
         base = alt.Chart(part, width=theme.WIDTH - 40, height=PANEL_HEIGHT)
         tips = make_tooltips(

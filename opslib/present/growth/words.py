@@ -51,6 +51,9 @@ LATER_MONTHS = 6
 # An interval that ends at so many times the forecast tells nothing.
 TOO_WIDE = 4
 
+# A group that chance alone would show in fewer than one of five companies is the first place to look.
+WORTH_A_LOOK = 0.2
+
 
 @describe.register
 def _describe_growth(model: GrowthModel) -> list[str]:
@@ -130,7 +133,7 @@ def _say_causes(model: GrowthModel) -> str:
         return ""
     causes = explanation.causes.head(2)
     if causes.empty:
-        return f" No group of users moved apart from the rest: {explanation.note}." if explanation.note else ""
+        return f" No group of users moved apart from the rest: {explanation.note}.{_say_clearest(model)}"
     named = []
     for row in causes.to_dict("records"):
         text = f"{name_segment(row['segment'])}, from {row['before_rate']:.1%} to {row['after_rate']:.1%} of "
@@ -139,6 +142,21 @@ def _say_causes(model: GrowthModel) -> str:
             text += f", {row['share_of_change_rate']:.0%} of the change"
         named.append(text)
     return f" The change of the next day sits first in {'; then in '.join(named)}."
+
+
+def _say_clearest(model: GrowthModel) -> str:
+    """Where nothing is beyond chance, the group that comes nearest, as long as it is worth a look."""
+    explanation = model.staying.explanation
+    if explanation is None or explanation.segments["q_value"].dropna().empty:
+        return ""
+    row = explanation.segments.sort_values(["q_value", "p_value"], kind="stable").iloc[0]
+    if row["q_value"] >= WORTH_A_LOOK:
+        return ""
+    return (
+        f" The nearest to it is {name_segment(row['segment'])}, from {row['before_rate']:.1%} of "
+        f"{row['before_count']:,.0f} to {row['after_rate']:.1%} of {row['after_count']:,.0f}: among so many groups "
+        f"chance shows one like it {row['q_value']:.0%} of the time, so look there first."
+    )
 
 
 def _say_shift(model: GrowthModel) -> str:

@@ -57,28 +57,34 @@ def show_register(review: ForecastReview, *, currency: str = "") -> TableView | 
     if table.empty:
         return ListView([NOTHING])
     records = table.to_dict("records")
-    shown = pd.DataFrame({"initiative": table["initiative"], "owner": table["owner"]})
+    shown = pd.DataFrame({"initiative": [f"{r['initiative']} ({r['owner']})" for r in records]})
     shown["metric"] = table["metric"].map(name_look)
     shown["difficulty"] = ["★" * int(n) for n in table["difficulty_count"]]
-    shown["days"] = [f"{r['start_at']:%Y-%m-%d} to {r['watch_until_at']:%Y-%m-%d}" for r in records]
-    shown["status"] = table["status"]
+    shown["until"] = [f"{r['watch_until_at']:%Y-%m-%d}" for r in records]
     shown["promised"] = [_format_change(r, "expected") for r in records]
     shown["came"] = [_format_change(r, "realised") for r in records]
     held = {True: "yes", False: "no"}
     shown["inside"] = [held.get(r["inside"], MISSING) if r["finished"] else "not yet" for r in records]
     shown["budget"] = [format_number(r["budget_amount"] or None, "amount", currency=currency) for r in records]
     shown["payback"] = [_format_payback(r) for r in records]
-    shown["verdict"] = table["verdict"]
+    shown["verdict"] = [f"{r['verdict']}; {r['status']}" for r in records]
     labels = {
-        "initiative": "Initiative", "owner": "Owner", "metric": "Metric", "difficulty": "Difficulty", "days": "Watched",
-        "status": "Status", "promised": "Promised [80%]", "came": "Came [95%]", "inside": "As promised?",
+        "initiative": "Initiative (owner)", "metric": "Metric", "difficulty": "Effort", "until": "Watched to",
+        "promised": "Promised [80%]", "came": "Came [95%]", "inside": "As promised?",
         "budget": "Budget", "payback": "Pays back", "verdict": "Verdict",
     }  # fmt: skip
     note = "Rates in points. Pays back: by revenue, not margin, measured against a control."
     if review.note:
         note += f" {review.note[0].upper()}{review.note[1:]}."
     numeric = ("promised", "came", "budget")
-    return make_table(shown, labels, name="initiative-register", numeric=numeric, unbroken=("days",), note=note)
+    return make_table(
+        shown,
+        labels,
+        name="initiative-register",
+        numeric=numeric,
+        unbroken=("until", "difficulty", "budget"),
+        note=note,
+    )
 
 
 def _format_change(row: dict[Any, Any], which: str) -> str:

@@ -49,7 +49,8 @@ def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
         if metric.endswith("_rate")
         else "~s"
     )
-    axis = alt.Axis(format=form, tickCount=3, title=None)
+    # Panels stand in line only if their labels take the same room.
+    axis = alt.Axis(format=form, tickCount=3, title=None, minExtent=44)
     x = alt.X("period_start:T", axis=alt.Axis(format="%-d %b", tickCount=4, grid=False, title=None))
     base = alt.Chart(
         frame, width=PANEL_WIDTH, height=PANEL_HEIGHT, title=alt.Title(str(frame["metric"].iloc[0]), fontSize=12)

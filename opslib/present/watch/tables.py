@@ -12,7 +12,6 @@ from opslib.decide.watch.numbers import DayNumber
 from opslib.decide.watch.watch import Watch
 from opslib.present.display import ListView, TableView
 from opslib.present.rules import (
-    explain_rule,
     format_metric,
     format_yearly,
     is_past_usually,
@@ -60,7 +59,7 @@ def show_rules(watch: Watch) -> TableView | ListView:
         name="rules",
         note=note,
         numeric=("value", "limit", "sure"),
-        unbroken=("level", "since"),
+        unbroken=("level", "value", "limit", "since"),
     )
 
 
@@ -68,7 +67,7 @@ def _list_rows(result: RuleResult, currency: str) -> list[dict[str, Any]]:
     rule = result.rule
     head = {
         "level": MARKS[result.level],
-        "rule": f"{name_rule(rule.name).capitalize()}: {explain_rule(rule)}",
+        "rule": name_rule(rule.name).capitalize(),
         "owner": rule.owner or MISSING,
     }
     shown = result.firing.head(3)

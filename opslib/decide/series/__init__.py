@@ -1,0 +1,5 @@
+"""Any metric of the playbook as a series, read from a company's data."""
+
+from opslib.decide.series.reader import SeriesReader
+
+__all__ = ["SeriesReader"]

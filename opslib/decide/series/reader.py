@@ -1,0 +1,187 @@
+"""Reading metrics as series: which tables they are made of, up to which day, and what is kept for the next one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar, get_args
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+
+from opslib.data.contract import CONTRACTS
+from opslib.data.operations import RuleGrain, check_metric
+from opslib.data.source import Data
+from opslib.decide.funnel.path import choose_path, gather_events
+from opslib.decide.scope import Scope
+from opslib.decide.series.asked import SPEND_METRICS, check_groups, find_missing, find_span
+from opslib.decide.series.view import View
+from opslib.errors import InputError, suggest_name
+from opslib.measure.estimate import MINIMUM_DENOMINATOR
+from opslib.measure.series import behaviour
+from opslib.measure.series.grid import Grid, find_gaps, make_empty
+from opslib.measure.series.series import MetricSeries
+
+T = TypeVar("T")
+
+
+class SeriesReader:
+    """Reads metrics as series over the whole history of the data up to a day.
+
+    What was counted for one metric is kept for the next.
+
+    Args:
+        data: the company's data.
+        as_of: the last day that is looked at; nothing of later days is read. None: the data's last full day.
+        minimum: with a smaller denominator the value of a rate or mean is missing, its status "too few"; numerator and
+            denominator stay.
+
+    Raises:
+        InputError: a day outside the data.
+    """
+
+    def __init__(self, data: Data, *, as_of: dt.date | None = None, minimum: float = MINIMUM_DENOMINATOR) -> None:
+        self.data = data
+        self.minimum = minimum
+        self.span = find_span(data, as_of)
+        self.as_of = self.span.last_day
+        self._kept: dict[Any, Any] = {}
+
+    def read(
+        self,
+        metric: str,
+        *,
+        grain: RuleGrain = "day",
+        by: str = "",
+        segment: str = "",
+        event: str = "",
+        funnel: str = "",
+        step: int = 0,
+    ) -> MetricSeries:
+        """Read one metric.
+
+        Args:
+            metric: its name, one of `opslib.data.operations.METRICS`.
+            grain: day, week (as the playbook starts it) or month.
+            by: a column of users: a series for each of its 30 groups with the most users, the rest "(other)".
+            segment: one group of users, such as `channel:search`; empty: everybody.
+            event: of event_rate: which event.
+            funnel: of funnel_rate: a funnel of the playbook; empty: the first.
+            step: of funnel_rate: from the step before to this one, from 2; 0: from the first to the last.
+
+        Returns:
+            A `MetricSeries` with a row for every period from the first day of the data to `as_of` and every group;
+            without rows, and with a note, where a table that it takes is missing.
+
+        Raises:
+            InputError: an unknown metric, grain, column, segment, event, funnel or step, or groups of users of a metric
+                that knows none.
+        """
+        try:
+            check_metric(metric)
+        except ValueError as error:
+            raise InputError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
+        if grain not in get_args(RuleGrain):
+            raise InputError(
+                f"'{grain}' for grain:{suggest_name(grain, get_args(RuleGrain))} Choose day, week or month."
+            )
+        only = (event if metric == "event_rate" else "", *((funnel, step) if metric == "funnel_rate" else ("", 0)))
+        return self._keep((metric, grain, by, segment, *only), lambda: self._read(metric, grain, by, segment, *only))
+
+    def _read(
+        self, metric: str, grain: RuleGrain, by: str, segment: str, event: str, funnel: str, step: int
+    ) -> MetricSeries:
+        check_groups(self.data, metric, by, segment)
+        if metric == "churn_rate" and grain == "day":
+            raise InputError("churn_rate is known by week and by month; a day is too short to leave in.")
+        if note := find_missing(self.data, metric):
+            return make_empty(metric, grain, by, note)
+        costs = metric in SPEND_METRICS
+        view = self._keep(("view", by, segment, costs), lambda: View(self, by, segment, costs=costs))
+        if metric == "event_rate":
+            return view.read_event(event, grain)
+        if metric == "funnel_rate":
+            return view.read_funnel(funnel, step, grain)
+        return view.read(metric, grain)
+
+    def _keep(self, key: Any, make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
+
+    def find_gaps(self, *tables: str) -> np.ndarray:
+        """Days for which one of these tables ("activity": who was active) is missing, not empty."""
+        each = [self._keep(("gaps", name), lambda name=name: self._find_gaps(name)) for name in tables]  # type: ignore[misc]
+        return np.logical_or.reduce(each)
+
+    @property
+    def events_are_activity(self) -> bool:
+        """Whether every event makes its user active that day."""
+        rules = self.data.playbook.activity
+        return self.data.activity_name == "events" and not rules.events and not rules.except_events
+
+    def _find_gaps(self, name: str) -> np.ndarray:
+        if name == "events" and self.events_are_activity:
+            return self.find_gaps("activity")
+        grid = Grid(self.span)
+        rows = grid.clip(self.cut(name))
+        return find_gaps(grid.count(rows, rows=rows.count())["rows"].to_numpy())
+
+    def cut(self, name: str) -> ir.Table:
+        """A table up to `as_of` with the local day of each row; "activity": user_id and day."""
+        if name == "activity":
+            days = self.data.active_days
+            return days if self.as_of == self.data.as_of else days.filter(days.day < self.span.end)
+        table = self.data.table(name)
+        if name == "spend":
+            return table.filter(table.date < self.span.end).mutate(day=table.date)
+        time = CONTRACTS[name].time_column
+        known = table.filter(table[time] < self.end)
+        return known.mutate(day=self.data.calendar.local_day(known[time]))
+
+    @cached_property
+    def dwell(self) -> ir.Table:
+        """Minutes of each user and day."""
+        return behaviour.sum_dwell(self.cut("events")).cache()
+
+    @cached_property
+    def event_names(self) -> list[str]:
+        """Names of events, the most frequent first."""
+        events = self.data.table("events")
+        counted = events.group_by("event").aggregate(rows=events.count())
+        found = self.data.execute(counted.order_by([counted.rows.desc(), "event"]).limit(10_000))
+        return [str(name) for name in found["event"].dropna()]
+
+    def find_entries(self, funnel: str, segment: str) -> behaviour.Entries:
+        """Who entered a funnel on which day, and how far each got."""
+        return self._keep(("entries", funnel, segment), lambda: self._find_entries(funnel, segment))
+
+    def _find_entries(self, funnel: str, segment: str) -> behaviour.Entries:
+        path = choose_path(self.data, funnel)
+        scope = Scope(self.data, segment, "day", self.span, None, self.span, ())
+        return behaviour.find_entries(
+            gather_events(scope, path),
+            path.steps,
+            span=self.span,
+            calendar=self.data.calendar,
+            window=path.window,
+            order=path.order,
+            exclusions=path.exclusions,
+            hold=path.hold,
+        )
+
+    @property
+    def end(self) -> Any:
+        """The moment at which `as_of` is over."""
+        return ibis.timestamp(self.data.calendar.day_start(self.span.end))
+
+    @cached_property
+    def attributes(self) -> ir.Table:
+        """Users known by `as_of`, with their attributes."""
+        table = self.data.attributes
+        if self.data.has("users") and "signup_at" in table.columns:
+            return table.filter(table.signup_at.isnull() | (table.signup_at < self.end))
+        return table.semi_join(self.cut("activity"), "user_id") if self.data.has_activity else table
