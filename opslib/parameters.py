@@ -69,7 +69,24 @@ def check_end_text(value: str) -> str:
     return check_day_text(value) if "Q" not in value.upper() else str(Quarter.parse(value))
 
 
+def check_size(value: float) -> float:
+    """Refuse a number below zero or without end."""
+    if not 0 <= value < float("inf"):
+        raise ValueError("write a number that is not negative")
+    return value
+
+
+def check_rate(value: float) -> float:
+    """Refuse what is no share of something."""
+    if not 0 < value < 1:
+        raise ValueError("a rate lies between 0 and 1: write 25% as 0.25")
+    return value
+
+
 Segment = Annotated[str, AfterValidator(check_segment_text)]
+Count = Annotated[int, AfterValidator(check_size)]
+Size = Annotated[float, AfterValidator(check_size)]
+Rate = Annotated[float, AfterValidator(check_rate)]
 Day = Annotated[str, AfterValidator(check_day_text)]
 PeriodEnd = Annotated[str, AfterValidator(check_end_text)]
 
@@ -90,7 +107,7 @@ class GrowthModel(NotebookParameters):
 
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
     grain: str = Field("week", description="length of a period in growth accounting: day, week, month or quarter")
-    days: int = Field(0, ge=0, description="days of a period; 0: 91, thirteen whole weeks")
+    days: Count = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
     compare_to: PeriodEnd = Field("", description="last day, or quarter, to compare with; empty: the days right before")
     lever_d1_rate: float = Field(0.0, description="next-day retention to plan for, such as 0.35; 0: target or +10%")
@@ -98,8 +115,8 @@ class GrowthModel(NotebookParameters):
     lever_reactivation_rate: float = Field(
         0.0, description="share of users away for 7 to 29 days who return on a day; 0: +10%"
     )
-    lever_k_factor: float = Field(0.0, description="users brought by each new user; 0: +10%")
-    lever_cac_amount: float = Field(0.0, description="cost of a new user to plan for, such as 80; 0: target or -10%")
+    lever_k_factor: Size = Field(0.0, description="users brought by each new user; 0: +10%")
+    lever_cac_amount: Size = Field(0.0, description="cost of a new user to plan for, such as 80; 0: target or -10%")
 
     @field_validator("grain")
     @classmethod
@@ -113,13 +130,6 @@ class GrowthModel(NotebookParameters):
     def _check_rate(cls, value: float) -> float:
         if not 0 <= value < 1:
             raise ValueError("a rate lies from 0 to below 1: write 35% as 0.35")
-        return value
-
-    @field_validator("lever_k_factor", "lever_cac_amount")
-    @classmethod
-    def _check_size(cls, value: float) -> float:
-        if not 0 <= value < float("inf"):
-            raise ValueError("write a number that is not negative")
         return value
 
     @property
@@ -143,22 +153,15 @@ class FunnelDiagnosis(NotebookParameters):
     title: ClassVar[str] = "Funnel diagnosis"
 
     funnel: str = Field("", description="a funnel of the playbook, or steps such as view_item > pay; empty: the first")
-    window_days: float = Field(0.0, description="days from entry to last step; 0: as the playbook says, or 7")
-    step: int = Field(0, description="number of the step to explain, from 2; 0: the one that moved the whole most")
+    window_days: Size = Field(0.0, description="days from entry to last step; 0: as the playbook says, or 7")
+    step: Count = Field(0, description="number of the step to explain, from 2; 0: the one that moved the whole most")
     breakdown: str = Field("", description="column to break the funnel down by; empty: where the change sits")
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
-    days: int = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
+    days: Count = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
     compare_to: PeriodEnd = Field("", description="last day, or quarter, to compare with; empty: the days right before")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
     experiment: str = Field("", description="experiment to read out; empty: the one that users entered last")
     fixed_on: Day = Field("", description="day from which a repair was out, to compare before and after; empty: none")
-
-    @field_validator("window_days", "days", "step")
-    @classmethod
-    def _check_length(cls, value: float) -> float:
-        if not 0 <= value < float("inf"):
-            raise ValueError("write a number that is not negative")
-        return value
 
     def check_data(self, data: Data) -> None:
         """Refuse a funnel, event, day or segment that the data do not have."""
@@ -178,14 +181,16 @@ class ChurnInvestigation(NotebookParameters):
     needs_activity: ClassVar[bool] = False
 
     definition: str = Field("", description="inactivity, orders or subscription; empty: what the data allow")
-    inactive_days: int = Field(0, description="silent days after which a user counts as gone; 0: chosen from the data")
-    return_rate: float = Field(0.25, description="then as many as make coming back less likely than this")
+    inactive_days: Count = Field(
+        0, description="silent days after which a user counts as gone; 0: chosen from the data"
+    )
+    return_rate: Rate = Field(0.25, description="then as many as make coming back less likely than this")
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
     breakdown: str = Field("", description="column of users to compare; empty: the first there is")
-    signup_node_days: int = Field(7, description="day after the first to look at; 0: none")
-    payment_node_days: int = Field(30, description="day after a payment to look at; 0: none")
-    budget_amount: float = Field(0.0, description="what winning back may cost; 0: no limit")
+    signup_node_days: Count = Field(7, description="day after the first to look at; 0: none")
+    payment_node_days: Count = Field(30, description="day after a payment to look at; 0: none")
+    budget_amount: Size = Field(0.0, description="what winning back may cost; 0: no limit")
     experiment: str = Field("", description="campaign with a holdout to read out; empty: the last one")
 
     @field_validator("definition")
@@ -193,20 +198,6 @@ class ChurnInvestigation(NotebookParameters):
     def _check_definition(cls, value: str) -> str:
         if value not in ("", "inactivity", "orders", "subscription"):
             raise ValueError("choose one of inactivity, orders, subscription")
-        return value
-
-    @field_validator("inactive_days", "signup_node_days", "payment_node_days", "budget_amount")
-    @classmethod
-    def _check_length(cls, value: float) -> float:
-        if not 0 <= value < float("inf"):
-            raise ValueError("write a number that is not negative")
-        return value
-
-    @field_validator("return_rate")
-    @classmethod
-    def _check_rate(cls, value: float) -> float:
-        if not 0 < value < 1:
-            raise ValueError("a rate lies between 0 and 1: write 25% as 0.25")
         return value
 
     def check_data(self, data: Data) -> None:
@@ -270,31 +261,17 @@ class VoiceAndCrisis(NotebookParameters):
     needs_activity: ClassVar[bool] = False
 
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
-    days: int = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
+    days: Count = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
     incident_on: Day = Field("", description="a day of the incident to look into; empty: the worst of these days")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
-    threshold_rate: float = Field(0.05, description="share of active users who complain above which a day is too bad")
+    threshold_rate: Rate = Field(0.05, description="share of active users who complain above which a day is too bad")
     times: int = Field(3, description="so many such days in a row start the crisis plan")
-
-    @field_validator("days")
-    @classmethod
-    def _check_length(cls, value: int) -> int:
-        if value < 0:
-            raise ValueError("write a number that is not negative")
-        return value
 
     @field_validator("times")
     @classmethod
     def _check_times(cls, value: int) -> int:
         if value < 1:
             raise ValueError("write a number of days, at least 1")
-        return value
-
-    @field_validator("threshold_rate")
-    @classmethod
-    def _check_rate(cls, value: float) -> float:
-        if not 0 < value < 1:
-            raise ValueError("a rate lies between 0 and 1: write 5% as 0.05")
         return value
 
     def check_data(self, data: Data) -> None:

@@ -7,6 +7,7 @@ need a process.
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 import types
 from collections.abc import Sequence
@@ -121,6 +122,7 @@ class FakeData:
         self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"), rules=())
         self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
+        self.as_of = dt.date(2026, 6, 30)
 
     def choose_quarter(self, quarter: str) -> str:
         if quarter == "1999Q1":

@@ -20,7 +20,7 @@ from opslib.decide.series.asked import SPEND_METRICS, check_groups, find_missing
 from opslib.decide.series.view import View
 from opslib.errors import InputError, suggest_name
 from opslib.measure.estimate import MINIMUM_DENOMINATOR
-from opslib.measure.series import behaviour
+from opslib.measure.series import activity, behaviour
 from opslib.measure.series.grid import Grid, find_gaps, make_empty
 from opslib.measure.series.series import MetricSeries
 
@@ -141,6 +141,11 @@ class SeriesReader:
         time = CONTRACTS[name].time_column
         known = table.filter(table[time] < self.end)
         return known.mutate(day=self.data.calendar.local_day(known[time]))
+
+    @cached_property
+    def returns(self) -> ir.Table:
+        """user_id, day: first days and those from which retention is told."""
+        return activity.pick_returns(self.cut("activity").select("user_id", "day")).cache()
 
     @cached_property
     def dwell(self) -> ir.Table:

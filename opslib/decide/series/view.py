@@ -92,7 +92,7 @@ class View:
 
     @cached_property
     def cohorts(self) -> pd.DataFrame:
-        return activity.count_cohorts(self.active_days, self.grid("day"))
+        return activity.count_cohorts(self._label(self.reader.returns), self.grid("day"))
 
     def _users(self, grid: Grid) -> pd.DataFrame:
         return self._keep(("users", grid.grain), lambda: activity.count_users(self.active_days, grid))
@@ -120,7 +120,7 @@ class View:
         return self._keep(("costs", grid.grain), lambda: self._count_costs(grid))
 
     def _count_costs(self, grid: Grid) -> pd.DataFrame:
-        days, known = self.active_days, self.reader.attributes
+        days, known = self._label(self.reader.returns), self.reader.attributes
         spend = self._spend(self.reader.cut("spend"))
         if "channel" not in known.columns:
             return money.count_costs(days, spend, grid)
@@ -148,7 +148,7 @@ class View:
         return activity.make_mau(self.windows, grid, self._gaps("activity"))
 
     def _read_stickiness_rate(self, grid: Grid) -> MetricSeries:
-        squares = self._keep("squares", lambda: activity.sum_squares(self.active_days, self.grid("day")))
+        squares = self._keep(("squares", grid.grain), lambda: activity.sum_squares(self.active_days, grid))
         return activity.make_stickiness(self.windows, squares, grid, self._gaps("activity"))
 
     def _read_new_users_count(self, grid: Grid) -> MetricSeries:

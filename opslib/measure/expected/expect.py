@@ -23,8 +23,14 @@ PERIODS_PER_YEAR = {"day": 365.25, "week": 365.25 / 7, "month": 12.0, "quarter":
 WARM_UP = {"day": 28, "week": 10, "month": 6, "quarter": 4}
 _STEPS = {"day": "D", "week": "7D"}
 LEAST_WARM_UP = 4
+# What is read of a series, besides its periods and their status.
+USED = ("value", "numerator", "denominator", "standard_error")
+# So many answers are kept.
+MOST_RECALLED = 32
 # More alarms than this share of all periods are no alarms.
 MOST_ALARMS = 0.1
+
+_recalled: dict[Any, tuple[pd.DataFrame, pd.DataFrame]] = {}
 
 
 @dataclass(frozen=True)
@@ -179,10 +185,32 @@ def expect_values(
         )
     frame = _fill_gaps(frame, grain)
     names = _name_holidays(frame["period_start"], holidays, grain)
-    watched = watch_periods(frame, names, kind, grain, alpha, side, least)
-    episodes = _find_episodes(watched, kind)
-    daily = watched.drop(columns=["deviation", "uncertain"])
+    daily, episodes = _recall(frame, names, kind, grain, alpha, side, least)
     return ExpectedResult(kind, grain, false_alarms_per_year, side, least, SHIFT_AFTER[grain], daily, episodes)
+
+
+def _recall(
+    frame: pd.DataFrame,
+    names: list[HolidayDay | None],
+    kind: SeriesKind,
+    grain: Grain,
+    alpha: float,
+    side: Side,
+    warm_up: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Periods and episodes, kept for the same question: a rule and a chart often ask about one series."""
+    columns = {c: frame[c] for c in USED if c in frame}
+    content = tuple((c, str(v.dtype), v.to_numpy(dtype=float).tobytes()) for c, v in columns.items())
+    times = (str(frame["period_start"].dtype), frame["period_start"].to_numpy().tobytes())
+    key = (content, times, tuple(frame["status"]), tuple(names), kind, grain, alpha, side, warm_up)
+    if key not in _recalled:
+        watched = watch_periods(frame, names, kind, grain, alpha, side, warm_up)
+        found = watched.drop(columns=["deviation", "uncertain"]), _find_episodes(watched, kind)
+        while len(_recalled) >= MOST_RECALLED:
+            del _recalled[next(iter(_recalled))]
+        _recalled[key] = found
+    daily, episodes = _recalled[key]
+    return daily.copy(), episodes.copy()
 
 
 def _fill_gaps(frame: pd.DataFrame, grain: Grain) -> pd.DataFrame:

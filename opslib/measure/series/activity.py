@@ -13,6 +13,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
+from opslib.data.periods import DAY
 from opslib.measure.activity import MONTH_DAYS, STICKINESS_DAYS
 from opslib.measure.growth import account_growth
 from opslib.measure.series.grid import Grid, make_series
@@ -64,11 +65,21 @@ def _sum_window(counted: pd.DataFrame, grid: Grid, length: int) -> np.ndarray:
 
 
 def sum_squares(active_days: ir.Table, grid: Grid) -> np.ndarray:
-    """For each day, the sum over users of the squares of their active days among the 28 up to it.
-
-    A user's active days of the window go up by one on an active day, and down by one 28 days later.
-    """
+    """For each period and group, the sum over users of the squares of their active days among the 28 up to its last."""
     days = grid.clip(active_days)
+    group = ["group"] if grid.by else []
+    if grid.grain == "day":
+        return _sum_daily_squares(days, grid)
+    reach = [(at, last - n) for at, last in enumerate(grid.span_last_days) for n in range(min(STICKINESS_DAYS, last + 1))]
+    placed = {"at": [at for at, _ in reach], "day": [grid.span.start + n * DAY for _, n in reach]}
+    of = days.inner_join(ibis.memtable(placed, schema={"at": "int64", "day": "date"}), "day")
+    per_user = of.group_by("user_id", "at", *group).aggregate(days=of.count())
+    counted = per_user.group_by("at", *group).aggregate(squares=(per_user.days * per_user.days).sum()).to_pandas()
+    return grid.fill(counted, "squares")["squares"].to_numpy()
+
+
+def _sum_daily_squares(days: ir.Table, grid: Grid) -> np.ndarray:
+    """A user's active days of the window go up by one on an active day, and down by one 28 days later."""
     group = {"group": days.group} if grid.by else {}
     at = grid.place(days.day)
     one = ibis.literal(1, "int32")
@@ -82,6 +93,17 @@ def sum_squares(active_days: ir.Table, grid: Grid) -> np.ndarray:
     moved = both.select(**keys, more=both.change * (2 * after - both.change))
     counted = moved.group_by(*keys).aggregate(more=moved.more.sum()).to_pandas()
     return grid.fill(counted, "more")["more"].to_numpy().reshape(grid.number, -1).cumsum(axis=0).reshape(-1)
+
+
+def pick_returns(active_days: ir.Table) -> ir.Table:
+    """The days of which cohorts are made: each user's first, and those 1, 7 and 30 days later.
+
+    What is counted of them by `count_cohorts` and `count_costs` is what is counted of all days.
+    """
+    first = active_days.group_by(_user="user_id").aggregate(_first=active_days.day.min())
+    joined = active_days.inner_join(first, [("user_id", "_user")])
+    age = joined.day.delta(joined._first, unit="day")
+    return joined.filter(age.isin([0, *RETENTION_DAYS])).select(*active_days.columns)
 
 
 def count_cohorts(active_days: ir.Table, grid: Grid) -> pd.DataFrame:
@@ -189,11 +211,11 @@ def make_stickiness(windows: pd.DataFrame, squares: np.ndarray, grid: Grid, gaps
     their active days / 28 (as in `measure_stickiness`), which holds for one period; values of periods less than 28 days
     apart share days and are not independent.
     """
-    last = grid.pick_last(windows.assign(squares_count=squares))
-    users, days, square = (last[c].to_numpy() for c in ("users_count", "days_count", "squares_count"))
+    last = grid.pick_last(windows)
+    users, days = last["users_count"].to_numpy(), last["days_count"].to_numpy()
     top = days / STICKINESS_DAYS
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = square / STICKINESS_DAYS**2 - top**2 / users
+        spread = squares / STICKINESS_DAYS**2 - top**2 / users
         error = np.sqrt(np.maximum(spread, 0) / (users - 1) / users)
     return make_series(
         grid,

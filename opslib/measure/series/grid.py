@@ -77,6 +77,11 @@ class Grid:
         """For each period, the number of its last day, also where that is after the span."""
         return np.array([(s - self.span.start).days - 1 for s in self.starts[1:]], dtype=int)
 
+    @property
+    def span_last_days(self) -> np.ndarray:
+        """For each period, the number of its last day that lies in the span."""
+        return np.minimum(self.last_days, self.span.days - 1)
+
     @cached_property
     def whole(self) -> np.ndarray:
         """Which periods lie in the span from their first day to their last."""
@@ -86,7 +91,7 @@ class Grid:
     @cached_property
     def lengths(self) -> np.ndarray:
         """Days of each period that lie in the span."""
-        return np.minimum(self.last_days, self.span.days - 1) - self.first_days + 1
+        return self.span_last_days - self.first_days + 1
 
     def place(self, day: Any) -> Any:
         """The number of the period that a day expression lies in."""
@@ -145,9 +150,8 @@ class Grid:
         """The rows of a frame by day that belong to the last day of each period that lies in the span."""
         if self.grain == "day":
             return daily
-        days = np.minimum(self.last_days, self.span.days - 1)
         size = len(self.groups)
-        rows = (days[:, None] * size + np.arange(size)).reshape(-1)
+        rows = (self.span_last_days[:, None] * size + np.arange(size)).reshape(-1)
         return daily.iloc[rows].reset_index(drop=True)
 
 

@@ -45,7 +45,7 @@ def count_doers(rows: ir.Table, grid: Grid, *, active_days: ir.Table | None = No
 
     Args:
         rows: user_id, day, group.
-        active_days: user_id, day; None: whoever has a row is active that day.
+        active_days: user_id, day, one row a user and day; None: whoever has a row is active that day.
 
     Returns:
         doers_count, besides_count.
@@ -55,7 +55,9 @@ def count_doers(rows: ir.Table, grid: Grid, *, active_days: ir.Table | None = No
     beside = ibis.literal(0)
     if active_days is not None:
         days = grid.clip(active_days)
-        active = days.select(user_id="user_id", at=grid.place(days.day), active=ibis.literal(True)).distinct()
+        active = days.select(user_id="user_id", at=grid.place(days.day), active=ibis.literal(True))
+        # Of a day there is one row a user already.
+        active = active if grid.grain == "day" else active.distinct()
         doers = doers.left_join(active, ["user_id", "at"])
         beside = doers.active.isnull()
     marked = doers.select("at", *(["group"] if grid.by else []), beside=beside)
