@@ -136,7 +136,9 @@ def say_swapped(found: SwappedDays, table: str, column: str, origin: ColumnSourc
 def find_stretch(first: dt.date, last: dt.date) -> tuple[dt.date, dt.date]:
     """The days in which dates up to the 12th belong, when those after it run from `first` to `last`."""
     year, month = divmod(12 * last.year + last.month, 12)
-    return first.replace(day=1), dt.date(year, month + 1, LAST_MONTH)
+    # 9999-12-31 is how some tools write that there is no end yet.
+    end = dt.date(year, month + 1, LAST_MONTH) if year <= dt.MAXYEAR else dt.date.max
+    return first.replace(day=1), end
 
 
 def swap_back(local: Any) -> Any:

@@ -172,6 +172,23 @@ def test_what_cannot_be_evaluated_says_so_and_is_not_green() -> None:
     assert state(one) == "firing"
 
 
+def test_a_company_that_has_become_too_small_is_not_judged_by_what_it_was() -> None:
+    users = np.concatenate([np.full(60, 100), np.full(500, 3)])
+    rule = make_rule(metric="d7_rate", below=0.25)
+    for hits in (np.rint(0.3 * users), np.zeros(len(users))):
+        result = evaluate_last(rule, make_series(hits, users, metric="d7_rate"))
+        assert (state(result), state(result, "reason"), result.level) == ("unknown", "too few", "unknown")
+
+
+def test_an_episode_of_more_than_a_year_is_judged() -> None:
+    quiet, gap, low = np.full(60, 30.0), np.full(400, np.nan), np.full(420, 20.0)
+    series = make_series(np.concatenate([quiet, gap, low]), np.full(880, 100), metric="d7_rate")
+    series.frame.loc[60:459, "status"] = "no data"
+    result = evaluate_last(make_rule(metric="d7_rate", below=0.25), series)
+    assert state(result) == "firing"
+    assert state(result, "usual_value") == pytest.approx(0.2)
+
+
 def test_a_target_is_a_level() -> None:
     rule = make_rule(metric="d7_rate", below="target")
     series = rates(27, 26, metric="d7_rate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scipy.signal import lfilter
 from opslib.data.operations import Holiday
 from opslib.errors import InputError
 from opslib.measure.expected import ExpectedResult, expect_values
-from opslib.measure.expected.chance import find_limits, find_tails
+from opslib.measure.expected.chance import find_all_limits, find_limits, find_tails
 from opslib.measure.expected.level import find_season
 
 DAYS = 540
@@ -281,6 +282,55 @@ def test_little_or_dull_data_raise_nothing(kind: Any, tops: list[float]) -> None
     assert result.episodes.empty and len(result.daily) == len(tops)
     assert (result.daily["status"].iloc[:28] != "judged").all()
     result.findings()
+
+
+@pytest.mark.parametrize("kind", ["count", "mean", "rate"])
+@pytest.mark.parametrize("closed", [(), (6,), (5, 6)])
+@pytest.mark.parametrize("silent", [(), (0,), (1, 2)])
+def test_nothing_at_all_warns_of_nothing(kind: Any, closed: tuple[int, ...], silent: tuple[int, ...]) -> None:
+    weekday = np.arange(140) % 7
+    frame = make_frame(np.zeros(140)).assign(denominator=50.0 if kind == "rate" else 1.0)
+    busy = np.where(np.isin(weekday, closed), 0.0, 1.0)
+    # Weekdays without data from the middle on.
+    lost = np.isin(weekday, silent) & (np.arange(140) >= 70)
+    frame["status"] = np.where(lost, "no data", "known")
+    frame.loc[lost, ["value", "numerator", "denominator"]] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = expect_values(frame, kind=kind)
+        early = expect_values(frame, kind=kind, warm_up=4)
+        expect_values(frame.assign(value=30 * busy, numerator=30 * busy), kind="count")
+    for daily in (result.daily, early.daily):
+        judged = daily[daily["status"] == "judged"]
+        assert len(judged)
+        assert (judged[["expected", "low"]] <= 1e-6).all(axis=None)
+    assert result.episodes.empty
+
+
+@pytest.mark.parametrize("kind", ["count", "rate"])
+def test_limits_of_many_periods_are_those_of_each(kind: Any) -> None:
+    generator = np.random.default_rng(5)
+    mean = generator.uniform(0.001, 0.999, 300) if kind == "rate" else 10 ** generator.uniform(-3, 4, 300)
+    spread = np.where(generator.random(300) < 0.3, 1.0, 1 + 10 ** generator.uniform(-8, 1, 300))
+    size = generator.uniform(0.5, 3000, 300)
+    low, high = find_all_limits(kind, mean, spread, size, 0.003)
+    for i in range(300):
+        m, v, n = float(mean[i]), float(spread[i]), float(size[i])
+        assert (low[i], high[i]) == find_limits(kind, m, v, n, 0.003)
+        assert low[i] == 0 or find_tails(kind, low[i] - 1, m, v, n)[0] <= 0.003
+        assert high[i] >= np.floor(n) if kind == "rate" and high[i] + 1 > n else find_tails(
+            kind, high[i] + 1, m, v, n
+        )[1] <= 0.003  # fmt: skip
+
+
+def test_an_answer_that_is_kept_cannot_be_spoilt() -> None:
+    frame = make_frame(np.tile([20.0, 22, 19, 21, 18, 20], 15))
+    first = expect_values(frame, kind="count")
+    kept = first.daily.copy()
+    first.daily["expected"] = -1.0
+    pd.testing.assert_frame_equal(expect_values(frame, kind="count").daily, kept)
+    other = frame.assign(value=frame["value"] + 1, numerator=frame["numerator"] + 1)
+    assert (expect_values(other, kind="count").daily["value"] == kept["value"] + 1).all()
 
 
 def test_weeks_and_months() -> None:

@@ -272,8 +272,10 @@ def test_stopped_run_leaves_nothing(signal_number: int, tmp_path: Path, process_
     )
     command = [sys.executable, "-m", "tests.run.fakes", "report", "--notebooks", "nb", "--out", "out/report"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=process_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=tmp_path, env=process_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )  # fmt: skip
     wait_for(lambda: (tmp_path / "started").exists())
     kernels = kernels_of(process.pid)
     assert len(kernels) in (1, 2)  # with the fork server, where there is one

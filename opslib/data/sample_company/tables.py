@@ -169,7 +169,6 @@ TABLES: dict[str, TableSpec] = {
     )
 }  # fmt: skip
 COMPANY_TABLES = ("spend", "traffic")
-CHUNK_TABLES = tuple(name for name in TABLES if name not in COMPANY_TABLES)
 
 
 def words_column(codes: np.ndarray, words: tuple[str, ...]) -> pa.Array:

@@ -6,6 +6,7 @@ from typing import Any
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
@@ -108,9 +109,16 @@ def _follow_payers(data: Data, known: ir.Table, span: Period, number: int, segme
 
 
 def _count_users(placed: ir.Table, number: int) -> pd.Series:
-    """Distinct users of each window: a user of a block is one of the seven windows that hold it."""
-    offsets = ibis.memtable({"offset": list(range(BLOCKS))})
-    rows = placed.select("user_id", "block").distinct().cross_join(offsets)
-    rows = rows.mutate(window=rows.block - rows.offset).filter(lambda t: t.window >= 0)
-    counts = rows.group_by("window").aggregate(users=rows.user_id.nunique()).to_pandas().set_index("window")["users"]
-    return counts.reindex(range(number - BLOCKS + 1)).fillna(0).astype(float)
+    """Distinct users of each window: a user of a block is one of the seven windows that hold it.
+
+    A block adds its user to the windows that the user's block before it does not reach.
+    """
+    rows = placed.select("user_id", "block").distinct()
+    gap = rows.block - rows.block.lag().over(group_by=rows.user_id, order_by=rows.block)
+    fresh = rows.select("block", added=ibis.least(ibis.coalesce(gap, BLOCKS), BLOCKS))
+    counted = fresh.group_by("block", "added").aggregate(users=fresh.count()).to_pandas()
+    last, added, users = (counted[c].to_numpy(dtype=int) for c in ("block", "added", "users"))
+    changes = np.zeros(number + 1, dtype=int)
+    np.add.at(changes, np.maximum(last - added + 1, 0), users)
+    np.add.at(changes, last + 1, -users)
+    return pd.Series(changes.cumsum()[: number - BLOCKS + 1].astype(float))

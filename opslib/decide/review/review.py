@@ -29,8 +29,6 @@ from opslib.measure.bridge.bridge import BridgeResult, measure_bridge
 from opslib.measure.estimate import Change, compare_estimates, to_plain_record
 from opslib.measure.growth import GrowthAccountingResult, account_growth
 
-# Sums over a period: not comparable between periods of which one is cut short by the data.
-TOTALS = ("new_users_count", "paying_users_count", "paying_rate", "revenue_amount")
 # Quarters differ by two days.
 SAME_LENGTH_DAYS = 3
 

@@ -134,10 +134,16 @@ def _judge_group(
     flags = None if expected is None else expected.flags
     # First as it stands, to see where the present episode begins; what was before it is usual.
     noise = learn_noise(track, rule.grain, len(track.value))
+    if condition.kind != "unusual" and not np.isfinite(noise.usual):
+        # Nothing of the last year can be judged.
+        return row | {"reason": str(track.why[-1]) or "too few periods"}, []
     worlds, course = follow_real(condition, track, noise, flags)
     before = _find_onset(condition, course)
-    if before < len(track.value):
-        noise = learn_noise(track, rule.grain, before)
+    earlier = learn_noise(track, rule.grain, before)
+    if not np.isfinite(earlier.usual):
+        before = len(track.value)
+    elif before < len(track.value):
+        noise = earlier
         worlds, course = follow_real(condition, track, noise, flags)
     noise = replace(noise, dispersion=noise.dispersion * track.widened)
     tight, verbatim, calibrated = _gauge(rule, condition, track, noise, before, seed)

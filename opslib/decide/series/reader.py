@@ -99,12 +99,15 @@ class SeriesReader:
         if note := find_missing(self.data, metric):
             return make_empty(metric, grain, by, note)
         costs = metric in SPEND_METRICS
-        view = self._keep(("view", by, segment, costs), lambda: View(self, by, segment, costs=costs))
+        view = self._view(by, segment, costs=costs)
         if metric == "event_rate":
             return view.read_event(event, grain)
         if metric == "funnel_rate":
             return view.read_funnel(funnel, step, grain)
         return view.read(metric, grain)
+
+    def _view(self, by: str = "", segment: str = "", *, costs: bool = False) -> View:
+        return self._keep(("view", by, segment, costs), lambda: View(self, by, segment, costs=costs))
 
     def _keep(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self._kept:
@@ -126,6 +129,8 @@ class SeriesReader:
     def _find_gaps(self, name: str) -> np.ndarray:
         if name == "events" and self.events_are_activity:
             return self.find_gaps("activity")
+        if name == "activity":
+            return find_gaps(self._view().windows["dau_count"].to_numpy())
         grid = Grid(self.span)
         rows = grid.clip(self.cut(name))
         return find_gaps(grid.count(rows, rows=rows.count())["rows"].to_numpy())

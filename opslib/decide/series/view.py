@@ -95,6 +95,8 @@ class View:
         return activity.count_cohorts(self._label(self.reader.returns), self.grid("day"))
 
     def _users(self, grid: Grid) -> pd.DataFrame:
+        if grid.grain == "day":
+            return self.windows[["dau_count"]].rename(columns={"dau_count": "users_count"})
         return self._keep(("users", grid.grain), lambda: activity.count_users(self.active_days, grid))
 
     def _orders(self, grid: Grid) -> pd.DataFrame:

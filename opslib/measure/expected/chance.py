@@ -46,7 +46,8 @@ def find_tails(kind: SeriesKind, value: float, mean: float, spread: float, size:
 
 def find_limits(kind: SeriesKind, mean: float, spread: float, size: float, alpha: float) -> tuple[float, float]:
     """The lowest and highest number that chance reaches with a probability above `alpha`, each on its side."""
-    low, high = find_all_limits(kind, *(np.array([float(x)]) for x in (mean, spread, size)), alpha)
+    one = np.array([[mean], [spread], [size]], dtype=float)
+    low, high = find_all_limits(kind, one[0], one[1], one[2], alpha)
     return float(low[0]), float(high[0])
 
 

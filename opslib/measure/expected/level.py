@@ -56,7 +56,11 @@ class Level:
     def best(self) -> int:
         """The speed that has foreseen best lately; the slowest before any has."""
         if self._best is None:
-            self._best = int((self._loss if self._fastest >= FASTEST else np.where(self._fastest >= SPEEDS, self._loss, np.inf)).argmin())
+            self._best = int(
+                (
+                    self._loss if self._fastest >= FASTEST else np.where(self._fastest >= SPEEDS, self._loss, np.inf)
+                ).argmin()
+            )
         return self._best
 
     def rest_on(self, expected: float) -> None:
@@ -125,7 +129,7 @@ def find_season(values: np.ndarray, small: bool) -> np.ndarray:
         level = _spread_level(weekly)
         if small:
             factors = np.nansum(values, axis=0) / np.where(known, level, 0).sum(axis=0).clip(1e-12)
-        elif (level <= 0).any():
+        elif not (level > 0).all():
             return flat
         else:
             # The median that knows missing values takes far longer.

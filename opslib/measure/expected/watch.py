@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.measure.expected.chance import Surprises, find_all_limits, find_limits, find_tails
-from opslib.measure.expected.level import SEASON_WEEKS, WEEK, Level, find_middle, find_season
+from opslib.measure.expected.level import LEAST_SEASON_WEEKS, SEASON_WEEKS, WEEK, Level, find_middle, find_season
 from opslib.measure.grains import Grain
 from opslib.measure.series.series import SeriesKind
 
@@ -243,7 +243,8 @@ class _Watch:
         self.season_at = i
         found = np.ones(WEEK)
         block = self.cleaned[i - weeks * WEEK : i].reshape(weeks, WEEK)
-        if (~np.isnan(block)).any(axis=1).all() and np.nanmin(block, initial=0) >= 0:
+        enough = weeks >= LEAST_SEASON_WEEKS and (~np.isnan(block)).any(axis=1).all()
+        if enough and np.nanmin(block, initial=0) >= 0:
             counts = block * self.sizes[i - weeks * WEEK : i].reshape(weeks, WEEK)
             found = find_season(block, self.kind == "count" and bool(np.nanmean(counts) < SMALL_COUNT))
         # The block's first day is the day of the week of period i.

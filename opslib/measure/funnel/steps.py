@@ -101,11 +101,6 @@ class Funnel:
         return [(i, j) for i, j in pairs if _may_share(self.steps[i], self.steps[j])]
 
     @property
-    def first_key(self) -> int:
-        """The key at which the period starts."""
-        return self.to_key(self.calendar.day_start(self.period.start))
-
-    @property
     def end_key(self) -> int:
         """The key at which the period ends."""
         return self.to_key(self.calendar.day_start(self.period.end))

@@ -70,7 +70,9 @@ def sum_squares(active_days: ir.Table, grid: Grid) -> np.ndarray:
     group = ["group"] if grid.by else []
     if grid.grain == "day":
         return _sum_daily_squares(days, grid)
-    reach = [(at, last - n) for at, last in enumerate(grid.span_last_days) for n in range(min(STICKINESS_DAYS, last + 1))]
+    reach = [
+        (at, last - n) for at, last in enumerate(grid.span_last_days) for n in range(min(STICKINESS_DAYS, last + 1))
+    ]
     placed = {"at": [at for at, _ in reach], "day": [grid.span.start + n * DAY for _, n in reach]}
     of = days.inner_join(ibis.memtable(placed, schema={"at": "int64", "day": "date"}), "day")
     per_user = of.group_by("user_id", "at", *group).aggregate(days=of.count())

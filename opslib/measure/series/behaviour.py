@@ -39,9 +39,13 @@ def sum_dwell(events: ir.Table) -> ir.Table:
 def count_dwell(dwell: ir.Table, grid: Grid) -> pd.DataFrame:
     """Sum `sum_dwell` up: days_count (user-days), minutes, days_squares, minutes_squares, products (over users)."""
     inside = grid.clip(dwell)
-    per_user = inside.group_by("user_id", **grid.keys(inside)).aggregate(
-        days=inside.count(), minutes=inside.minutes.sum()
-    )
+    if grid.grain == "day":
+        # A user has one row a day already.
+        per_user = inside.select(**grid.keys(inside), days=ibis.literal(1), minutes=inside.minutes)
+    else:
+        per_user = inside.group_by("user_id", **grid.keys(inside)).aggregate(
+            days=inside.count(), minutes=inside.minutes.sum()
+        )
     counted = per_user.group_by("at", *(["group"] if grid.by else [])).aggregate(
         days_count=per_user.days.sum(),
         minutes=per_user.minutes.sum(),

@@ -13,7 +13,6 @@ from opslib.present.parts import make_tooltips
 from opslib.present.words import label_metric
 
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 290, 90, 2
-ODD_LABELS = {"low": "below its range", "high": "above its range"}
 
 
 def plot_numbers(watch: Watch) -> ChartView | ListView:
