@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Literal = str | int | float | bool
 
+# Stands for the day of an alarm that has not come yet.
+A_DAY = dt.date(2000, 1, 1)
 SECRET_NAME = re.compile(r"pass(word|wd)?|secret|token|api_?key|credential", re.IGNORECASE)
 
 
@@ -355,6 +357,9 @@ def check_rules(playbook: Playbook) -> None:
     Raises:
         InputError: naming the rule, and what there is.
     """
+    # Loads what evaluates rules, which help texts need not wait for.
+    from opslib.decide.watch.investigations import fill_parameters
+
     for rule in playbook.rules:
         if not rule.notebook:
             continue
@@ -362,12 +367,11 @@ def check_rules(playbook: Playbook) -> None:
             model = find_notebook(rule.notebook)
         except InputError as error:
             raise InputError(f"Rule {rule.name}: {error}") from None
-        for name in rule.parameters:
-            if name not in model.model_fields:
-                raise InputError(
-                    f"Rule {rule.name}: {model.notebook} has no parameter '{name}'."
-                    f"{suggest_name(name, model.model_fields)} It takes: {', '.join(model.model_fields)}."
-                )
+        values = fill_parameters(rule, "value" if rule.by else "", as_of=A_DAY, first_day=A_DAY)
+        try:
+            check_parameters(model.notebook, values)
+        except InputError as error:
+            raise InputError(f"Rule {rule.name}: {error}") from None
 
 
 def _read_text(notebook: str, name: str, text: str, kind: Any) -> Literal:

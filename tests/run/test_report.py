@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +275,7 @@ def test_stopped_run_leaves_nothing(signal_number: int, tmp_path: Path, process_
     process = subprocess.Popen(
         command, cwd=tmp_path, env=process_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_for(lambda: (tmp_path / "started").exists())
     kernels = kernels_of(process.pid)

@@ -13,6 +13,8 @@ from opslib.decide.rules.result import RuleResult
 
 # As short as an investigation may be: two whole weeks.
 FEWEST_DAYS = 14
+# A notice that goes on is looked into when it begins, not every day again.
+NOTICED_DAYS = 7
 # Of a rule's groups so many are looked into, the surest.
 MOST_GROUPS = 3
 Literal = str | int | float | bool
@@ -50,6 +52,8 @@ def open_investigations(results: Sequence[RuleResult], *, as_of: dt.date) -> tup
         if not result.rule.notebook:
             continue
         for row in result.firing.head(MOST_GROUPS).to_dict("records"):
+            if result.rule.severity == "notice" and (as_of - row["since"].date()) // DAY >= NOTICED_DAYS:
+                continue
             first_day = row["period_start"].date()
             filled = fill_parameters(result.rule, row["group"], as_of=as_of, first_day=first_day)
             opened.setdefault((result.rule.notebook, tuple(filled.items())), []).append(

@@ -12,6 +12,8 @@ from opslib.present.display import ChartView, ListView
 from opslib.present.parts import make_tooltips
 from opslib.present.words import label_metric
 
+# How many digits a rate needs on its axis.
+SMALL_RATE, LARGE_RATE = 0.02, 0.2
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 290, 90, 2
 
 
@@ -41,13 +43,10 @@ def _split(frame: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
-    form = (
-        ".1%"
-        if metric.endswith("_rate") and frame["value"].max() >= 0.02
-        else ".2%"
-        if metric.endswith("_rate")
-        else "~s"
-    )
+    form = "~s"
+    if metric.endswith("_rate"):
+        most = frame["value"].max()
+        form = ".0%" if most >= LARGE_RATE else ".1%" if most >= SMALL_RATE else ".2%"
     # Panels stand in line only if their labels take the same room.
     axis = alt.Axis(format=form, tickCount=3, title=None, minExtent=44)
     x = alt.X("period_start:T", axis=alt.Axis(format="%-d %b", tickCount=4, grid=False, title=None))

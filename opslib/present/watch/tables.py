@@ -38,13 +38,13 @@ def show_rules(watch: Watch) -> TableView | ListView:
     labels = {
         "level": "State",
         "rule": "Rule",
+        "period": "In",
         "value": "Now",
         "limit": "Limit",
         "sure": "Probability",
         "noise": "By chance",
         "calibrated": "Calibrated",
         "since": "Since",
-        "owner": "Owner",
     }
     note = (
         "Probability: that the true value is past the limit, in as many periods as the rule asks. By chance: how often "
@@ -59,34 +59,20 @@ def show_rules(watch: Watch) -> TableView | ListView:
         name="rules",
         note=note,
         numeric=("value", "limit", "sure"),
-        unbroken=("level", "value", "limit", "since"),
+        unbroken=("level", "since"),
     )
 
 
 def _list_rows(result: RuleResult, currency: str) -> list[dict[str, Any]]:
     rule = result.rule
-    head = {
-        "level": MARKS[result.level],
-        "rule": name_rule(rule.name).capitalize(),
-        "owner": rule.owner or MISSING,
-    }
+    head = {"level": MARKS[result.level], "rule": name_rule(rule.name).capitalize()}
     shown = result.firing.head(3)
     if shown.empty:
         # Where nothing fires, a rule on groups is told by the one that is nearest to it.
         shown = result.groups.sort_values("passed_probability", ascending=False).head(1)
     if shown.empty or result.level == "unknown":
-        reason = say_unknown(result).partition(": ")[2]
-        return [
-            head
-            | {
-                "value": reason,
-                "limit": MISSING,
-                "sure": MISSING,
-                "noise": MISSING,
-                "calibrated": MISSING,
-                "since": MISSING,
-            }
-        ]
+        nothing = dict.fromkeys(("period", "value", "limit", "sure", "noise", "calibrated", "since"), MISSING)
+        return [head | nothing | {"rule": say_unknown(result)}]
     return [head | _describe_row(result, row, currency) for row in shown.to_dict("records")]
 
 
@@ -105,7 +91,8 @@ def _describe_row(result: RuleResult, row: Mapping[Any, Any], currency: str) -> 
     noise = "usually past it" if is_past_usually(rule, row) else format_yearly(row["noise_fires_per_year"])
     sure = row["passed_probability"]
     return {
-        "value": f"{group}{write(row['value'])}, {name_period(row['period_start'].date(), rule.grain)}",
+        "period": name_period(row["period_start"].date(), rule.grain).removeprefix("the "),
+        "value": f"{group}{write(row['value'])}",
         "limit": f"from {write(row['compared_value'])}" if trend else limit,
         "sure": MISSING if pd.isna(sure) else "> 99%" if sure > 0.99 else "< 1%" if sure < 0.01 else f"{sure:.0%}",
         "noise": noise,
