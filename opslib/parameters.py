@@ -36,8 +36,8 @@ class NotebookParameters(BaseModel):
 
     notebook: ClassVar[str]
     title: ClassVar[str]
-    # Whether it takes events or orders; a report of data without them leaves the notebook out.
-    needs_activity: ClassVar[bool] = True
+    # One of these tables must be there; a report of data without leaves the notebook out.
+    needs: ClassVar[tuple[str, ...]] = ("events", "orders")
 
     playbook: str = Field("playbook.toml", description="the playbook file: your data, targets and time zone")
 
@@ -98,7 +98,7 @@ class StartHere(NotebookParameters):
 
     notebook: ClassVar[str] = "00_start_here"
     title: ClassVar[str] = "Start here"
-    needs_activity: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
 
 class GrowthModel(NotebookParameters):
@@ -180,7 +180,7 @@ class ChurnInvestigation(NotebookParameters):
 
     notebook: ClassVar[str] = "30_churn_investigation"
     title: ClassVar[str] = "Churn investigation"
-    needs_activity: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("events", "orders", "subscriptions")
 
     definition: str = Field("", description="inactivity, orders or subscription; empty: what the data allow")
     inactive_days: Count = Field(
@@ -241,7 +241,7 @@ class DailyWatch(NotebookParameters):
 
     notebook: ClassVar[str] = "50_daily_watch"
     title: ClassVar[str] = "Daily watch"
-    needs_activity: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
@@ -260,7 +260,7 @@ class VoiceAndCrisis(NotebookParameters):
 
     notebook: ClassVar[str] = "55_voice_and_crisis"
     title: ClassVar[str] = "Voice and crisis"
-    needs_activity: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     as_of: Day = Field("", description="last day as an ISO date; empty: the last full day of the data")
     days: Count = Field(0, description="days of a period; 0: 91, thirteen whole weeks")

@@ -28,7 +28,7 @@ from opslib.data.mapping import MappedTable, map_table
 from opslib.data.periods import DAY, Calendar, Period, Quarter
 from opslib.data.playbook import Playbook, load_playbook
 from opslib.data.rules import bad_rows, future_limit
-from opslib.data.subscribers import NAME_A_DAY, NO_TIME, describe_subscribers
+from opslib.data.subscribers import NAME_A_DAY, NO_TIME, WITHOUT_USERS, describe_subscribers, list_users
 from opslib.errors import InputError, suggest_name
 
 # A last day counts as full when something happened in its last hour.
@@ -151,7 +151,10 @@ class Data:
     def _check_inactivity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
         """Without events and orders, subscriptions still tell who left, if it is known when they were looked up."""
         text = "neither events nor orders are given, so "
-        if not self.has("subscriptions"):
+        if self.base_name in WITHOUT_USERS:
+            text += "these data tell of complaints, satisfaction or traffic, but not of how many users that is"
+            return [Problem(self.base_name, "", "missing_table", 0, 0, "note", text)]
+        if not self.base_name:
             text += "nobody is ever active"
             return [Problem("events", "", "missing_table", 0, 0, "unfit", text)]
         text += "these data tell who left after how long, but not who was active when, nor growth, retention or funnels"
@@ -214,6 +217,12 @@ class Data:
         known = next((name for name in ("events", "orders") if self.has(name)), "")
         return self.playbook.activity.table or known
 
+    @property
+    def base_name(self) -> str:
+        """The table that says which days the data cover; empty where none does."""
+        others = ("subscriptions", *WITHOUT_USERS)
+        return self.activity_name or next((name for name in others if self.has(name)), "")
+
     @cached_property
     def calendar(self) -> Calendar:
         """The company's clock over the span of the data."""
@@ -247,12 +256,10 @@ class Data:
         """
         if (day := self._looked_up_on) is not None:
             return Period(day, day + DAY, "all data")
-        name = self.activity_name or "subscriptions"
+        name = self.base_name
         profile = next((p for p in self.fitness.profiles if p.table == name), None)
         if profile is None:
-            raise InputError(
-                "The playbook has no table events, orders or subscriptions: nothing says which days the data cover."
-            )
+            raise InputError("The playbook has no table with times of its own: nothing says which days the data cover.")
         if profile.first_at is None or profile.last_at is None:
             raise InputError(f"Table {name} has no rows with a time.")
         last = self.calendar.wall_clock(profile.last_at)
@@ -313,7 +320,9 @@ class Data:
         if self.has("users"):
             return self.table("users")
         if not self.has_activity:
-            return self._keep(describe_subscribers(self.table("subscriptions")))
+            if self.has("subscriptions"):
+                return self._keep(describe_subscribers(self.table("subscriptions")))
+            return self._keep(list_users(self.table(self.base_name)))
         table = self.table(self.activity_name)
         contract = CONTRACTS[self.activity_name]
         texts = [c for c in table.columns if c not in contract.names and table[c].type().is_string()]

@@ -1,4 +1,4 @@
-"""Subscriptions where there are no events and no orders: who the subscribers are."""
+"""Data without events and orders: who the users are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import ibis.expr.types as ir
 
 from opslib.data.contract import CONTRACTS
 
+# Tables that tell of days, but not of who was active on them.
+WITHOUT_USERS = ("tickets", "surveys", "traffic")
 NO_TIME = "there is no time in it, so nothing says on which day tenure_months and ended were looked up"
 NAME_A_DAY = "Write that day under [company], for example data_until = 2026-06-30."
 
@@ -34,3 +36,14 @@ def describe_subscribers(table: ir.Table) -> ir.Table:
     nth = ibis.row_number().over(group_by="user_id", order_by=[*order, *(table[c] for c in shown)])
     table = table.filter(table.user_id.notnull()).select("user_id", *shown, _nth=nth)
     return table.filter(table._nth == 0).drop("_nth")
+
+
+def list_users(table: ir.Table) -> ir.Table:
+    """The users that a table names, one row each: user_id; none where it names none.
+
+    >>> list_users(ibis.memtable({"user_id": [1, 1, 2]})).count().to_pandas()
+    2
+    """
+    named = table.user_id if "user_id" in table.columns else ibis.null("string")
+    users = table.select(user_id=named).distinct()
+    return users.filter(users.user_id.notnull())

@@ -210,22 +210,23 @@ def leave_out(
     Raises:
         InputError: the user named such a notebook, or a parameter that only such notebooks have, or nothing is left.
     """
-    rest = {slug: model for slug, model in parameters.items() if data.has_activity or not model.needs_activity}
+    rest = {slug: model for slug, model in parameters.items() if not model.needs or any(map(data.has, model.needs))}
     lacking = [slug for slug in parameters if slug not in rest]
     if not lacking:
         return rest, []
     known = {name for model in rest.values() for name in type(model).model_fields}
     stray = [name for name in texts if name not in known]
+    wanted = " or ".join(dict.fromkeys(table for slug in lacking for table in parameters[slug].needs))
     if named or stray or not rest:
         about = " and ".join(lacking) + " cannot do without"
         if stray and not named and rest:
             about = f"Parameter '{stray[0]}' is for notebooks that cannot do without"
         raise InputError(
-            f"{about} events or orders, and these data have neither. Name such a table under [tables] in the "
+            f"{about} {wanted}, and these data have none of them. Name such a table under [tables] in the "
             "playbook, or do without."
         )
     titles = ", ".join(f"{parameters[slug].title} ({slug})" for slug in lacking)
-    return rest, [f"Left out of this report, for want of events or orders: {titles}."]
+    return rest, [f"Left out of this report, for want of {wanted}: {titles}."]
 
 
 def slugify(name: str) -> str:

@@ -150,6 +150,45 @@ def test_one_day_of_one_user(company: Company) -> None:
     tell(watch)
 
 
+def test_a_company_that_has_tickets_alone_is_watched(company: Company) -> None:
+    counts = {n: 3 + n % 4 for n in range(DAYS)} | {66: 40}
+    rows = [f"{n}-{i},{i},{FIRST + dt.timedelta(n)} 23:30:00,delay,true," for n, c in counts.items() for i in range(c)]
+    data = company(tickets=("ticket_id,user_id,opened_at,category,is_complaint,closed_at", rows))
+    assert data.fitness.verdict != "unfit"
+    watch = watch_company(data, as_of=str(FIRST + dt.timedelta(66)))
+    levels = {result.rule.name: result.level for result in watch.results}
+    assert levels["complaints_unusual"] == "red"
+    assert set(levels.values()) == {"red", "unknown"}
+    tell(watch)
+
+
+COMCAST = """
+[company]
+name = "Complaints"
+[tables.tickets]
+source = "SOURCE"
+[tables.tickets.columns]
+ticket_id = "Ticket #"
+user_id = "Ticket #"
+opened_at = { column = "Date", format = "%d-%m-%y", swapped_days = true }
+is_complaint = { value = true }
+"""
+
+
+@pytest.mark.shared
+def test_comcast_fires_in_june_and_never_before(tmp_path: Path, shared: Path) -> None:
+    """Real complaints, of which every true day up to the 12th has day and month swapped in the file."""
+    file = shared / "real" / "comcast_complaints" / "Comcast_telecom_complaints_data.csv"
+    (tmp_path / "playbook.toml").write_text(COMCAST.replace("SOURCE", file.as_posix()), "utf-8")
+    data = open_data(tmp_path / "playbook.toml")
+    assert data.fitness.verdict == "fit"
+    watch = watch_company(data, as_of="2015-06-24")
+    (result,) = [r for r in watch.results if r.rule.name == "complaints_unusual"]
+    assert result.level == "red"
+    fired = result.firings.loc[result.firings["version"] == "verbatim", "fired_on"]
+    assert [str(day)[:10] for day in fired] == ["2015-06-23"]
+
+
 def test_hostile_names_stay_text(company: Company) -> None:
     name = "<script>alert(1)</script>"
     users = [f"{n},2026-01-05 00:00:00,{name}" for n in range(40)]

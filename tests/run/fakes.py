@@ -117,12 +117,15 @@ def write_good_notebooks(folder: Path, *, charts: int = 1, fail: bool = False) -
 class FakeData:
     """Just enough of `opslib.data.source.Data`."""
 
-    def __init__(self, problems: Sequence[Problem] = (), *, has_activity: bool = True) -> None:
-        self.has_activity = has_activity
+    def __init__(self, problems: Sequence[Problem] = (), *, table: str = "events") -> None:
+        self.table_name = table
         self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"), rules=())
         self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
         self.as_of = dt.date(2026, 6, 30)
+
+    def has(self, *tables: str) -> bool:
+        return all(name == self.table_name for name in tables)
 
     def choose_quarter(self, quarter: str) -> str:
         if quarter == "1999Q1":
@@ -145,7 +148,7 @@ def open_fake_data(playbook: str | Path) -> FakeData:
                 Problem("users", "user_id", "null_key", 2, 9, "unfit", "have no value"),
             ]
         )
-    return FakeData(has_activity="subscriptions" not in str(playbook))
+    return FakeData(table="subscriptions" if "subscriptions" in str(playbook) else "events")
 
 
 def fake_source_module() -> types.ModuleType:

@@ -235,7 +235,7 @@ def test_notebooks_without_their_data_are_left_out(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["40"], "40_quarterly_review cannot do without events or orders, and these data have neither."),
+        (["40"], "40_quarterly_review cannot do without events or orders, and these data have none of them."),
         (["00", "40", "--quarter", "2026Q2"], "40_quarterly_review cannot do without"),
         (["--quarter", "2026Q2"], "Parameter 'quarter' is for notebooks that cannot do without events or orders"),
     ],
@@ -258,8 +258,8 @@ def test_a_folder_of_notebooks_that_all_lack_their_data(tmp_path: Path, no_kerne
         make_report([], {"playbook": "subscriptions.toml"}, out=tmp_path / "out", notebooks=tmp_path)
 
 
-def test_which_notebooks_need_activity() -> None:
-    free = [slug for slug, model in NOTEBOOKS.items() if not model.needs_activity]
+def test_which_notebooks_need_a_table_of_users() -> None:
+    free = [slug for slug, model in NOTEBOOKS.items() if not model.needs]
     assert "00_start_here" in free
     assert not {"10_growth_model", "20_funnel_diagnosis", "40_quarterly_review"} & set(free)
 
