@@ -134,6 +134,8 @@ def guess_table(
     taken: set[str] = set()
     for column in CONTRACTS[table].columns:
         found = _guess_column(column, table, raw, form, taken)
+        if found is None and table == "tickets":
+            found = _stand_in(column, guess)
         if found is not None:
             guess.columns.append(found)
         elif column.required:
@@ -154,6 +156,18 @@ def guess_table(
         guess.columns += guess_attributes(raw, taken)
         guess.questions += ask_about_subscriptions(guess, raw)
     return guess
+
+
+def _stand_in(column: Column, guess: TableGuess) -> Guess | None:
+    """What a file of complaints often lacks: who wrote, and that each row is a complaint."""
+    if column.name == "is_complaint":
+        guess.questions.append("tickets: is every row a complaint? If not, name the column that says so.")
+        return Guess("is_complaint", "{ value = true }", "please confirm: every row is taken for a complaint")
+    key = next((line.value for line in guess.columns if line.key == "ticket_id"), None)
+    if column.name != "user_id" or key is None:
+        return None
+    guess.questions.append("tickets: no column reads like a user, so each ticket counts as a user of its own.")
+    return Guess("user_id", key, "no column reads like a user: each ticket counts as one")
 
 
 def _ask_about_days(guess: TableGuess, raw: ir.Table) -> None:
@@ -194,6 +208,8 @@ def _choose_table(file: Path, raw: ir.Table, form: FileFormat) -> str:
             scores[name] = len(required)
     if scores:
         return max(scores, key=lambda n: (scores[n], n))
+    if find_named(raw.columns, "ticket_id") and not find_named(raw.columns, "event"):
+        return "tickets"
     if looks_like_subscriptions(file, raw):
         return "subscriptions"
     plain = {plain_name(c) for c in raw.columns}

@@ -52,7 +52,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
               "流失", "是否流失"),
     "requests": ("requests", "hits"),
     "is_complaint": ("iscomplaint", "complaint"),
-    "opened_at": ("openedat", "createdat"),
+    "ticket_id": ("ticketid", "ticket", "ticketno", "ticketnumber", "caseid", "caseno", "casenumber", "complaintid",
+                  "工单号", "工单id", "投诉编号"),
+    "opened_at": ("openedat", "openedon", "createdat", "receivedat", "datereceived", "complaintdate", "date",
+                  "投诉时间", "创建时间"),
+    "closed_at": ("closedat", "closedon", "resolvedat", "关闭时间"),
+    "category": ("category", "issue", "topic", "reason", "customercomplaint", "类别", "投诉类型"),
 }  # fmt: skip
 QUANTITY = ("quantity", "qty", "units", "数量")
 UNIT_PRICE = ("unitprice", "price", "itemprice", "单价")

@@ -305,3 +305,24 @@ def test_names_of_mapped_columns_are_quoted(name: str, tmp_path: Path) -> None:
     assert raw["tables"]["events"]["columns"]["user_id"] == name
     assert json.loads(json.dumps(raw["tables"]["events"]["source"])) == "log.parquet"
     assert open_data(tmp_path / "made.toml").fitness.verdict == "fit"
+
+
+def test_a_file_of_complaints_without_users_is_read_as_tickets(tmp_path: Path) -> None:
+    rows = [f"{n},slow,2026-01-{1 + n % 28:02d}" for n in range(90)]
+    (tmp_path / "cases.csv").write_text("\n".join(["Ticket #,Customer Complaint,Date", *rows]) + "\n", "utf-8")
+    (guess,) = write_playbook([tmp_path / "cases.csv"], out=tmp_path / "playbook.toml")
+    assert guess.table == "tickets"
+    assert {line.key: line.value for line in guess.columns} == {
+        "ticket_id": '"Ticket #"', "user_id": '"Ticket #"', "opened_at": '"Date"', "category": '"Customer Complaint"',
+        "is_complaint": "{ value = true }",
+    }  # fmt: skip
+    assert any("each ticket counts as a user" in question for question in guess.questions)
+    assert open_data(tmp_path / "playbook.toml").fitness.verdict == "fit"
+
+
+@pytest.mark.shared
+def test_swapped_days_of_real_complaints_are_asked_about(tmp_path: Path, shared: Path) -> None:
+    file = shared / "real" / "comcast_complaints" / "Comcast_telecom_complaints_data.csv"
+    (guess,) = write_playbook([file], out=tmp_path / "playbook.toml")
+    (question,) = [q for q in guess.questions if "day and month swapped" in q]
+    assert "572 of 2,224" in question and "swapped_days = true" in question
