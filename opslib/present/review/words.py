@@ -50,7 +50,28 @@ NAMED_CHANNELS = 2
 @describe.register
 def _describe_review(review: QuarterlyReview) -> list[str]:
     sentences = [_say_activity(review), _say_growth(review), _say_retention(review), _say_money(review)]
-    return [s for s in (*sentences, say_budget(review), _say_targets(review)) if s]
+    return [s for s in (*sentences, say_budget(review), _say_targets(review), _say_operations(review)) if s]
+
+
+def _say_operations(review: QuarterlyReview) -> str:
+    """What fired, and which initiatives work."""
+    firings, verdicts = review.operations.firings, review.operations.verdicts
+    parts = []
+    if len(firings):
+        sure = int(firings["calibrated"].sum())
+        answered = int((firings["done"] != "").sum())
+        parts.append(f"rules fired {len(firings)} times, {sure} beyond chance, {answered} with a note of what was done")
+    started = [v for v in verdicts if v.reason != "not_started"]
+    if started:
+        names = {w: [v.initiative.name for v in started if v.verdict == w] for w in ("effective", "not effective")}
+        told = [
+            f"{', '.join(found)} {'work' if len(found) > 1 else 'works'}" for found in [names["effective"]] if found
+        ]
+        told += [f"{' and '.join(f)} {'do' if len(f) > 1 else 'does'} not" for f in [names["not effective"]] if f]
+        open_count = len(started) - sum(map(len, names.values()))
+        told += [f"{open_count} cannot be decided yet"] if open_count else []
+        parts.append(f"of {len(started)} initiatives begun, {'; '.join(told)}")
+    return write_sentence("; ".join(parts))
 
 
 @describe_scope.register
