@@ -23,7 +23,9 @@ def plot_numbers(watch: Watch) -> ChartView | ListView:
         return ListView(["There is no number of the last days to draw."])
     parts = [number.daily.assign(metric=label_metric(number.metric).replace(" (mean)", "")) for number in watch.numbers]
     frame = pd.concat(parts, ignore_index=True)
-    frame[["value", "expected", "low", "high"]] = frame[["value", "expected", "low", "high"]].astype(float).round(6)
+    numbers = ["value", "expected", "low", "high"]
+    # Twice: the last digits of sums depend on how threads shared the rows, and 2.7203125 would go either way.
+    frame[numbers] = frame[numbers].astype(float).round(10).round(6)
     odd = sum(number.state in ("low", "high") for number in watch.numbers)
     title = f"{odd} of {len(watch.numbers)} numbers outside their range on {watch.as_of}"
     panels = [_draw_panel(part, number.metric) for part, number in zip(_split(frame), watch.numbers, strict=True)]
