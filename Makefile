@@ -27,7 +27,7 @@ test-browser: .venv/.has-test ## open the report in Chromium with the network cu
 	@$(pytest) -m browser tests $(ARGS)
 
 test-slow: .venv/.has-test ## run the tests that take minutes
-	@$(pytest) -m slow tests $(ARGS)
+	@$(pytest) -n 2 --dist loadfile -m slow tests $(ARGS)
 
 lint: .venv/.has-test ## check style, types, layers, notebooks, and that no secret or big file is committed
 	@$(python) -m ruff check .

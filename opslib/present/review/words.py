@@ -50,7 +50,8 @@ NAMED_CHANNELS = 2
 @describe.register
 def _describe_review(review: QuarterlyReview) -> list[str]:
     sentences = [_say_activity(review), _say_growth(review), _say_retention(review), _say_money(review)]
-    return [s for s in (*sentences, say_budget(review), _say_targets(review), _say_operations(review)) if s]
+    last = " ".join(s for s in (_say_targets(review), _say_operations(review)) if s)
+    return [s for s in (*sentences, say_budget(review), last) if s]
 
 
 def _say_operations(review: QuarterlyReview) -> str:
