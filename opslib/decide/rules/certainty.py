@@ -64,9 +64,10 @@ def _judge_level(condition: Condition, track: Track, noise: Noise, course: Cours
     single = _past(condition, noise, x, n, track.value[rows], track.error[rows])
     if noise.kind == "mean":
         error = scale_errors(noise, 0.0, np.ones(len(rows)), track.error[rows])
-        pooled = _normal_tail(
-            (track.value[rows].mean() - condition.threshold) / (np.sqrt((error**2).sum()) / len(rows))
-        )
+        # Sums of money that nobody drew by lot, such as spend, have no error: past the threshold or not.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = (track.value[rows].mean() - condition.threshold) / (np.sqrt((error**2).sum()) / len(rows))
+        pooled = _normal_tail(np.nan_to_num(distance, nan=0.0))
         past = pooled if condition.direction > 0 else 1 - pooled
     else:
         past = float(_past(condition, noise, x.sum(keepdims=True), n.sum(keepdims=True), x, x)[0])
