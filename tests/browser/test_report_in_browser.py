@@ -15,7 +15,7 @@ from tests.run.fakes import HOSTILE
 
 REPORTS = ("fake_report", "sample_report")
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
-WHOLE_REPORT_BYTES = 10_000_000
+NOTEBOOK_BYTES = 2_500_000
 
 
 @dataclass
@@ -184,7 +184,9 @@ def test_prints_on_paper(browser: Any, report: Path) -> None:
 
 
 def test_whole_report_is_small(sample_report: Path) -> None:
-    assert sum(p.stat().st_size for p in sample_report.rglob("*") if p.is_file()) < WHOLE_REPORT_BYTES
+    notebooks = list((sample_report / "notebooks").glob("*.ipynb"))
+    size = sum(p.stat().st_size for p in sample_report.rglob("*") if p.is_file())
+    assert notebooks and size < NOTEBOOK_BYTES * len(notebooks)
 
 
 def contrast(first: str, second: str) -> float:

@@ -219,9 +219,10 @@ def plot_timeline(voice: VoiceInvestigation) -> ChartView | ListView:
         panel = base.mark_area(color=theme.GREY, opacity=0.25).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
         panel += base.mark_line(color=theme.NOW_COLOR, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, tooltip=tips)
         out = part[part["outside"] != ""]
-        panel += (
-            alt.Chart(out).mark_point(color=theme.RED, filled=True, size=60, opacity=1).encode(x=x, y=y, tooltip=tips)
-        )
+        if len(out):
+            # A layer without rows has no extent, of which browsers would complain.
+            dots = alt.Chart(out).mark_point(color=theme.RED, filled=True, size=60, opacity=1)
+            panel += dots.encode(x=x, y=y, tooltip=tips)
         panels.append(_shade(voice, panel, frame["day"]).properties(title=alt.Title(part["name"].iloc[0], fontSize=12)))
     chart = alt.vconcat(*panels, spacing=8).resolve_scale(x="shared")
     out = frame[frame["in_incident"] & (frame["outside"] != "")]

@@ -67,5 +67,9 @@ def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
             "high:Q": ("Expected at most", form),
         }
     )
-    dots = base.transform_filter("datum.unusual !== ''").mark_point(filled=True, size=55, opacity=1, color=theme.RED)
-    return band + line + dots.encode(y="value:Q", tooltip=tooltip)
+    odd = frame[frame["unusual"] != ""]
+    if odd.empty:
+        # A layer without rows has no extent, of which browsers would complain.
+        return band + line
+    dots = alt.Chart(odd).mark_point(filled=True, size=55, opacity=1, color=theme.RED)
+    return band + line + dots.encode(x=x, y="value:Q", tooltip=tooltip)
