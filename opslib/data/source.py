@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,12 +61,14 @@ class Data:
         playbook: the checked playbook.
         connection: the Ibis connection.
         mapped: table name -> its mapping from the user's own columns.
+        memory: what `data.memory.remember` keeps.
     """
 
     def __init__(self, playbook: Playbook, connection: Any, mapped: dict[str, MappedTable]) -> None:
         self.playbook = playbook
         self.connection = connection
         self.mapped = mapped
+        self.memory: OrderedDict[Hashable, tuple[Any, ...]] = OrderedDict()
         self._tables: dict[str, ir.Table] = {}
 
     def has(self, *tables: str) -> bool:
