@@ -24,6 +24,7 @@ from opslib.data.operations import (
 )
 from opslib.data.settings import Settings, TableSource, check_zone
 from opslib.data.toml_lines import find_line
+from opslib.data.views import ViewSettings
 from opslib.errors import InputError, suggest_name
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -183,6 +184,7 @@ class Playbook(Settings):
     crisis: CrisisSettings = CrisisSettings()
     remedies: dict[str, tuple[str, ...]] = Field({})
     cadence: CadenceSettings = CadenceSettings()
+    views: dict[str, ViewSettings] = Field({})
     path: Path = Field(Path("playbook.toml"), exclude=True)
 
     @field_validator("tables")
