@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from opslib.measure.revenue import measure_revenue
     from opslib.parameters import check_parameters
     from opslib.present.answers import describe, show_answer, show_next_actions
+    from opslib.present.widgets.exploration import explore
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ _HOMES = {
     "check_parameters": "opslib.parameters",
     "describe": "opslib.present.answers",
     "diagnose_funnel": "opslib.decide.funnel.diagnosis",
+    "explore": "opslib.present.widgets.exploration",
     "investigate_churn": "opslib.decide.churn.investigation",
     "investigate_voice": "opslib.decide.crisis.investigation",
     "list_dropped_users": "opslib.measure.funnel.follow",
@@ -66,6 +68,7 @@ __all__ = [
     "check_parameters",
     "describe",
     "diagnose_funnel",
+    "explore",
     "investigate_churn",
     "investigate_voice",
     "list_dropped_users",

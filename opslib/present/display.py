@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -38,6 +39,9 @@ HEADING_NAMES = re.compile(
     r' headers="[^"]*"| data-quarto-[a-z-]+="false"| rowspan="1" colspan="1"|(?<=scope="col") id="[^"]*"'
 )
 BETWEEN_TAGS = re.compile(r">\s+<")
+VEGA_SCHEMA = "https://vega.github.io/schema/vega/v5.json"
+# As SVG: sharp at any size, each mark known to the page, text that can be read out. Nothing that asks a server.
+EMBED_OPTIONS = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 # Jupyter's server sets it for the kernels of its users' sessions.
 SESSION = "JPY_SESSION_NAME"
 STYLE_RULE = re.compile(r"\s*#\S+ \.(gt_\w+)[^{}]*\{[^{}]*\}")
@@ -53,7 +57,12 @@ class ChartView:
     frame: pd.DataFrame
     labels: dict[str, str]
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The chart as a Vega-Lite specification."""
+        return self.chart.to_dict()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         columns = [{"name": c, "label": self.labels.get(c, c)} for c in self.frame.columns if c in self.labels]
         rows = self.frame[[c["name"] for c in columns]]
         bundle: dict[str, Any] = {
@@ -67,14 +76,18 @@ class ChartView:
         }
         if os.environ.get("OPSLIB_CHARTS") == "later":
             # In a report: one warm compiler serves all notebooks, so that no kernel has to start its own.
-            return bundle | {VEGALITE_MIME: self.chart.to_dict()}
+            return bundle | {VEGALITE_MIME: self.spec}
         import vl_convert
 
-        vega = vl_convert.vegalite_to_vega(self.chart.to_dict())
+        vega = vl_convert.vegalite_to_vega(self.spec)
         picture = vl_convert.vega_to_png(vega, scale=PICTURE_SCALE)
         bundle["image/png"] = base64.b64encode(picture).decode()
         # Where nobody looks on, as when notebooks are stored or checked, a specification is only weight.
-        return bundle | ({VEGA_MIME: vega} if SESSION in os.environ else {})
+        if SESSION not in os.environ:
+            return bundle
+        # JupyterLab draws with Vega 5, and warns of a specification that says 6; ours are the same in both.
+        vega["$schema"] = VEGA_SCHEMA
+        return bundle | {VEGA_MIME: vega}, {VEGA_MIME: {"embed_options": EMBED_OPTIONS}}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""Data for a second thread: a connection of its own, and a way to cut its queries short from outside."""
+
+from __future__ import annotations
+
+import contextlib
+
+from opslib.data.source import Data, open_data
+
+
+def reopen_data(data: Data) -> Data:
+    """Open the same data once more, on a connection of its own, without checking them again.
+
+    An engine's connection serves one thread at a time.
+
+    Raises:
+        InputError: a file is no longer there.
+    """
+    again = open_data(data.playbook)
+    # Cached properties: what is known of the data holds for both.
+    again.__dict__["fitness"] = data.fitness
+    if "fingerprint" in data.__dict__:
+        again.__dict__["fingerprint"] = data.fingerprint
+    return again
+
+
+def interrupt_queries(data: Data) -> None:
+    """End the query that runs on a connection, if one does and the engine can; its thread gets an error."""
+    engine = getattr(data.connection, "con", None)
+    # DuckDB's way; other engines finish their query, and the result is thrown away.
+    with contextlib.suppress(Exception):
+        engine.interrupt()  # type: ignore[union-attr]

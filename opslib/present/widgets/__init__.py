@@ -1,0 +1,1 @@
+"""Notebooks that answer to somebody who is there: controls, and results that follow them."""
