@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -81,6 +82,17 @@ class Panel:
         self._end()
         self._say(f"{text} The results below are still the ones from before.", wrong=True)
 
+    def save(self, name: str) -> None:
+        """Save what is on screen as a named view of the playbook, and say so."""
+        parameters = self._exploration.parameters
+        try:
+            done = "replaced" if save_view(parameters, name) else "saved"
+        except InputError as error:
+            self._say(str(error), wrong=True)
+            return
+        again = f"opslib report --view {name}"
+        self._say(f"View {done} in {Path(parameters.playbook).name}. To see it again: {again}")
+
     def _end(self) -> None:
         self._stop.disabled = True
         self._progress.layout.visibility = "hidden"
@@ -124,19 +136,7 @@ class Panel:
                               tooltip="back to the values of the parameters cell")  # fmt: skip
         back.on_click(lambda _: self._exploration.reset())
 
-        def store(_: Any) -> None:
-            parameters = self._exploration.parameters
-            try:
-                replaced = save_view(parameters, name.value.strip())
-            except InputError as error:
-                self._say(str(error), wrong=True)
-                return
-            done = "replaced" if replaced else "saved"
-            self._say(
-                f"View {done} in {parameters.playbook}. To see it again: opslib report --view {name.value.strip()}"
-            )
-
-        save.on_click(store)
+        save.on_click(lambda _: self.save(name.value.strip()))
         return widgets.HBox([name, save, back])
 
 
