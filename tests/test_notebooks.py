@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PATHS = sorted(p for p in FOLDER.glob("*.ipynb"))
 MOST_LINES = 12
 MOST_BYTES = 400_000
-SECTIONS = ["Data needed", "Check and derive", "Answer", "Limits", "Next action"]
+SECTIONS = ["Data needed", "Check and derive", "Controls", "Answer", "Limits", "Next action"]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -59,12 +59,23 @@ class TestNotebook:
         assert "**Who decides.**" in text
         headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
         found = [next(s for s in SECTIONS if h.startswith(s)) for h in headings if h.startswith(tuple(SECTIONS))]
-        assert found == SECTIONS
+        # The first notebook has nothing to explore.
+        assert found == [s for s in SECTIONS if s != "Controls" or path.stem != "00_start_here"]
+
+    def test_every_parameter_has_a_control(self, path: Path) -> None:
+        shown = [
+            ast.literal_eval(argument)
+            for cell in code_cells(read(path))
+            for call in ast.walk(ast.parse(source(cell)))
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "show_controls"
+            for argument in call.args
+        ]
+        assert sorted(shown) == sorted(set(NOTEBOOKS[path.stem].model_fields) - {"playbook"})
 
     def test_no_logic(self, path: Path) -> None:
         for cell in code_cells(read(path)):
             text = source(cell)
-            assert len(text.splitlines()) <= MOST_LINES
+            assert len(text.splitlines()) <= MOST_LINES or "parameters" in cell["metadata"].get("tags", [])
             for node in ast.walk(ast.parse(text)):
                 assert not isinstance(
                     node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.If | ast.Lambda | ast.ListComp
@@ -75,7 +86,7 @@ class TestNotebook:
         """A section that shows a chart or a table says how to read it."""
         cells = read(path)["cells"]
         for before, cell in pairwise(cells):
-            shows = cell["cell_type"] == "code" and re.match(r"(charts|tables)\.", source(cell))
+            shows = cell["cell_type"] == "code" and re.match(r"(\w+\.show\()?(charts|tables)\.", source(cell))
             if shows and before["cell_type"] == "markdown":
                 assert "How to read it" in source(before), source(cell)
 
@@ -83,7 +94,7 @@ class TestNotebook:
         notebook = read(path)
         assert path.stat().st_size < MOST_BYTES
         assert not {"papermill", "widgets"} & set(notebook["metadata"])
-        shown = [c for c in code_cells(notebook) if re.match(r"(charts|tables|answers|opslib)\.", source(c))]
+        shown = [c for c in code_cells(notebook) if re.match(r"(\w+\.show\()?(charts|tables|answers|opslib)\.", source(c))]
         assert shown
         assert all(c["outputs"] for c in shown)
         assert not any(o["output_type"] in ("error", "stream") for c in code_cells(notebook) for o in c["outputs"])

@@ -85,7 +85,7 @@ class LiveExploration(Exploration):
             self._fail(str(error))
             return
         block = min((self._blocks[name] for name in values if name in self._blocks), default=0)
-        self._panel.show_working(0, len(self._sections))
+        self._panel.show_working(0, self._order(block))
         self._worker.request(lambda ticket: self._compute(ticket, parameters, block))
 
     def drill(self, text: str) -> None:
@@ -114,7 +114,7 @@ class LiveExploration(Exploration):
             result = self.compute(self.data, **parameters.to_options())
             for number, section in enumerate(sections):
                 ticket.check()
-                self._post(ticket, partial(self._panel.show_working, number, len(sections), sections[number:]))
+                self._post(ticket, partial(self._panel.show_working, number, sections))
                 self._post(ticket, partial(section.update, section.draw(result)))
         except SupersededError:
             raise

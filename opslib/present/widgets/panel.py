@@ -61,14 +61,13 @@ class Panel:
             for control in self._controls.get(name, ()):
                 control.write(value)
 
-    def show_working(self, done: int, whole: int, waiting: Sequence[Section] | None = None) -> None:
-        """Say how far a computation is, and which sections wait for it."""
-        self._progress.max, self._progress.value = max(whole, 1), done
+    def show_working(self, done: int, sections: Sequence[Section]) -> None:
+        """Say how far a computation is; the sections that wait for it are shown paler."""
+        self._progress.max, self._progress.value = max(len(sections), 1), done
         self._progress.layout.visibility = "visible"
         self._stop.disabled = False
-        self._say("Computing ..." if not done else f"{done} of {whole} sections are up to date")
-        if waiting is not None:
-            self._bridge.waiting = [section.label for section in waiting]
+        self._say(f"{done} of {len(sections)} sections are up to date" if done else "Computing ...")
+        self._bridge.waiting = [section.label for section in sections[done:]]
 
     def show_done(self) -> None:
         """Say that all sections show what the controls say."""
