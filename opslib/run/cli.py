@@ -13,57 +13,22 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from opslib import __version__
 from opslib.errors import OpslibError
+from opslib.run.commands import BAD_INPUT, RULE_FIRED, report, say, watch
 
-if TYPE_CHECKING:
-    from opslib.run.report import Report
-
-BAD_INPUT = 2
+BUSY = 4
+NOT_TOLD = 5
 INTERRUPTED = 130
-RULE_FIRED = 3
-STATUSES = {0: "ok", 1: "failed", RULE_FIRED: "rule fired", BAD_INPUT: "refused", INTERRUPTED: "interrupted"}
-
-
-class ReportCommand(click.Command):
-    """Adds a flag for each parameter of the notebooks, made from their models only when needed."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Give the command's own options and the notebooks' parameters."""
-        return [*parameter_options(), *super().get_params(ctx)]
-
-
-@lru_cache(maxsize=1)
-def parameter_options() -> tuple[click.Option, ...]:
-    """Make one flag for each parameter that some notebook declares; its help is the field's description."""
-    from opslib.parameters import NOTEBOOKS
-
-    takers: dict[str, list[str]] = {}
-    fields: dict[str, Any] = {}
-    for slug, model in NOTEBOOKS.items():
-        for name, field in model.model_fields.items():
-            takers.setdefault(name, []).append(slug)
-            fields.setdefault(name, field)
-    options = []
-    for name, field in fields.items():
-        who = "" if len(takers[name]) == len(NOTEBOOKS) else f" [{', '.join(takers[name])}]"
-        kind = {"int": "NUMBER", "float": "NUMBER", "bool": "true|false"}.get(
-            getattr(field.annotation, "__name__", ""), "TEXT"
-        )
-        options.append(
-            click.Option(
-                [f"--{name.replace('_', '-')}", f"parameter_{name}"],
-                metavar=kind,
-                help=f"{field.description or name}{who}",
-            )
-        )
-    return tuple(options)
+STATUSES = {
+    0: "ok", 1: "failed", BAD_INPUT: "refused", RULE_FIRED: "rule fired", BUSY: "busy", NOT_TOLD: "alert not sent",
+    INTERRUPTED: "interrupted",
+}  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,101 +39,13 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """From a number that moved to why, what to do, and whether it worked.
 
     Exit codes: 0 good, 1 a notebook failed, 2 bad data or parameters, 3 a rule fired
-    (watch --exit-code), 130 interrupted.
+    (watch --exit-code), 4 another command is writing there, 5 good but an alert could not be
+    sent, 130 interrupted.
     """
 
 
-@cli.command(cls=ReportCommand)
-@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
-@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="a parameter by name; like its flag")
-@click.option("--out", type=click.Path(path_type=Path), help="folder of the report; default reports/COMPANY")
-@click.option("--workers", type=click.IntRange(1), help="notebooks at once; default the number of processors")
-@click.option(
-    "--notebooks", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="folder of the notebooks; default those that come with opslib",
-)  # fmt: skip
-@click.pass_context
-def report(
-    ctx: click.Context,
-    notebooks: tuple[str, ...],
-    pairs: tuple[tuple[str, str], ...],
-    out: Path | None,
-    workers: int | None,
-    folder: Path | None,
-    **flags: str | None,
-) -> None:
-    """Run notebooks (default all) and write a report that opens without a network."""
-    from opslib.run.forkserver import open_fork_server
-    from opslib.run.progress import choose_progress
-
-    # First of all, because it imports while we do; it runs nothing before it is asked to.
-    with open_fork_server() as server, choose_progress() as progress:
-        from opslib.run.report import make_report
-
-        texts = {k.removeprefix("parameter_"): v for k, v in flags.items() if v is not None}
-        texts |= {name.replace("-", "_"): value for name, value in pairs}
-        made = make_report(
-            notebooks, texts, out=out, notebooks=folder, workers=workers, server=server,
-            on_progress=progress.show_notebook, on_stage=progress.show_stage,
-        )  # fmt: skip
-    say(f"Report: {made.index}")
-    ctx.find_root().obj = summarize_report(made)
-    ctx.exit(made.exit_code)
-
-
-def summarize_report(made: Report) -> dict[str, Any]:
-    """What the JSON line says of a report."""
-    return {
-        "out": str(made.out),
-        "index": str(made.index),
-        "notebooks": {name: {"status": "failed" if cause else "ok", **({"cause": cause} if cause else {})}
-                      for name, cause in made.causes.items()},
-    }  # fmt: skip
-
-
-@cli.command()
-@click.option("--playbook", default="playbook.toml", show_default=True, help="the playbook file")
-@click.option("--as-of", default="", help="last day as an ISO date; default the last full day of the data")
-@click.option("--segment", default="", help="one group of users such as channel:search")
-@click.option("--out", type=click.Path(path_type=Path), help="folder of the report; default reports/COMPANY-watch")
-@click.option("--workers", type=click.IntRange(1), help="notebooks at once; default the number of processors")
-@click.option("--exit-code", is_flag=True, help="end with 3 when a rule fires")
-@click.option(
-    "--notebooks", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="folder of the notebooks; default those that come with opslib",
-)  # fmt: skip
-@click.pass_context
-def watch(
-    ctx: click.Context,
-    playbook: str,
-    as_of: str,
-    segment: str,
-    out: Path | None,
-    workers: int | None,
-    exit_code: bool,
-    folder: Path | None,
-) -> None:
-    """Evaluate the playbook's rules for a day, and run what those that fire ask to be opened."""
-    from opslib.run.forkserver import open_fork_server
-    from opslib.run.progress import choose_progress
-
-    # First of all, because it imports while we do; it runs nothing before it is asked to.
-    with open_fork_server() as server, choose_progress() as progress:
-        from opslib.run.watch import count_fired, make_watch
-
-        texts = {"playbook": playbook, "as_of": as_of, "segment": segment}
-        made = make_watch(
-            texts, out=out, notebooks=folder, workers=workers, server=server,
-            on_progress=progress.show_notebook, on_stage=progress.show_stage,
-        )  # fmt: skip
-    fired = count_fired(made)
-    failed = bool(made.causes["50_daily_watch"])
-    said = "The watch did not finish" if failed else f"{fired} rule{'s fire' if fired != 1 else ' fires'}"
-    say(f"{said}. Report: {made.index}")
-    for problem in made.problems:
-        say(f"Not opened: {problem}")
-    ctx.find_root().obj = {**summarize_report(made), "rules_fired": fired, "not_opened": list(made.problems)}
-    ctx.exit(made.exit_code or (RULE_FIRED if exit_code and fired else 0))
+cli.add_command(report)
+cli.add_command(watch)
 
 
 @cli.command()
@@ -267,6 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     with _terminable():
         code = _run(arguments, result)
     if _is_report(arguments):
+        code = _tell(code, result)
         seconds = round(time.perf_counter() - started, 2)
         head = {"status": STATUSES.get(code, "failed"), "exit_code": code}
         with contextlib.suppress(BrokenPipeError):
@@ -278,11 +156,6 @@ def main(arguments: list[str] | None = None) -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def say(text: str) -> None:
-    """Tell a person something: on stderr, so that stdout stays readable by programs."""
-    click.echo(text, err=True)
 
 
 def _run(arguments: list[str], result: dict[str, Any]) -> int:
@@ -315,6 +188,21 @@ def _run(arguments: list[str], result: dict[str, Any]) -> int:
         result["error"] = f"{type(error).__name__}: {first}"
         say(f"error: unexpected {type(error).__name__}: {first} (opslib --debug ... shows the details)")
         return 1
+
+
+def _tell(code: int, result: dict[str, Any]) -> int:
+    """Send the alerts of a report; give the exit code, which says of a good one that nobody could be told."""
+    from opslib.run.alert import describe_error, send_alerts
+
+    alerts = result.pop("alerts", [])
+    if code in (1, BAD_INPUT) and "error" in result:
+        alerts = [describe_error(result["error"], code)]
+    problems = send_alerts(alerts)
+    for problem in problems:
+        say(problem)
+    if problems:
+        result["alert_problems"] = problems
+    return code or (NOT_TOLD if problems else 0)
 
 
 class _Terminated(KeyboardInterrupt):

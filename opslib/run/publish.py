@@ -17,6 +17,8 @@ from opslib.run.folder import REPORT_KIND
 from opslib.run.pictures import shrink_picture
 
 if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
     from opslib.run.execute import Outcome
     from opslib.run.render import Page
 
@@ -61,7 +63,15 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a report besides its chapters."""
+    """What is known about a report besides its chapters.
+
+    Attributes:
+        company, period, verdict, problems, fingerprint, as_of, lang: whose data, of when, and how good they are.
+        seconds: what took how long.
+        day: the day that a dated run tells of; empty for one that is not dated.
+        place: where it lies below the archive's folder, ending in a slash.
+        dated: what tells a later command that this run is done.
+    """
 
     company: str
     period: str
@@ -71,6 +81,9 @@ class Facts:
     as_of: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     lang: str = "en"
+    day: str = ""
+    place: str = ""
+    dated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_page(folder: Path, outcome: Outcome, page: Page) -> None:
@@ -82,8 +95,21 @@ def write_page(folder: Path, outcome: Outcome, page: Page) -> None:
         for output in cell.get("outputs", []):
             if isinstance(picture := output.get("data", {}).get("image/png"), str):
                 output["data"]["image/png"] = shrink_picture(picture)
+    remove_times(outcome.notebook)
     nbformat.write(outcome.notebook, folder / "notebooks" / f"{outcome.name}.ipynb")
     (folder / f"{outcome.name}.html").write_text(page.html, "utf-8")
+
+
+def remove_times(notebook: NotebookNode) -> None:
+    """Take out of an executed notebook what differs between two runs on the same input; the manifest has the times."""
+    run = notebook.metadata.get("papermill", {})
+    for name in ("start_time", "end_time", "duration"):
+        run.pop(name, None)
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = f"injected-{number}"
 
 
 def write_document(folder: Path, chapter: Chapter) -> None:
@@ -98,7 +124,7 @@ def write_document(folder: Path, chapter: Chapter) -> None:
 
 
 def write_report(folder: Path, facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> None:
-    """Write what needs all chapters: the first page, `findings.json` and `manifest.json`.
+    """Write what needs all chapters: the first page, the mail, `findings.json` and `manifest.json`.
 
     Args:
         folder: where the pages already are.
@@ -106,10 +132,14 @@ def write_report(folder: Path, facts: Facts, chapters: Sequence[Chapter], exit_c
         chapters: in the order in which they are to be read.
         exit_code: what the command will end with.
     """
+    from opslib.run.mail import write_mail
+
+    rules = list_fired([finding for chapter in chapters for finding in chapter.findings])
     (folder / "index.html").write_text(render_index(facts, chapters), "utf-8")
+    write_mail(folder, facts, chapters, rules)
     (folder / "findings.json").write_text(dump_json(collect_findings(facts, chapters)), "utf-8")
     # Last: a folder with a manifest is a whole report.
-    (folder / "manifest.json").write_text(dump_json(describe_run(facts, chapters, exit_code)), "utf-8")
+    (folder / "manifest.json").write_text(dump_json(describe_run(facts, chapters, exit_code, len(rules))), "utf-8")
 
 
 def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
@@ -147,7 +177,7 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
         {
             "lang": facts.lang,
             "company": facts.company,
-            "period": facts.period,
+            "period": ", ".join(part for part in (facts.period, facts.day) if part),
             "verdict": facts.verdict,
             "problems": facts.problems,
             "cards": cards,
@@ -174,7 +204,17 @@ def _describe_findings(chapter: Chapter) -> dict[str, Any]:
     )
 
 
-def describe_run(facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> dict[str, Any]:
+def list_fired(findings: Sequence[Any]) -> list[str]:
+    """Name the rules that fire, by what a watch found; one that fires for several groups is named once."""
+    fired = [f["rule"] for f in findings if f.get("name") == "rule" and f.get("state") == "firing"]
+    if not fired:
+        return []
+    from opslib.present.rules import name_rule
+
+    return [name_rule(rule) for rule in dict.fromkeys(fired)]
+
+
+def describe_run(facts: Facts, chapters: Sequence[Chapter], exit_code: int, rules_fired: int = 0) -> dict[str, Any]:
     """Say how a report came about: data, versions, parameters, timings."""
     return {
         "kind": REPORT_KIND,
@@ -183,6 +223,8 @@ def describe_run(facts: Facts, chapters: Sequence[Chapter], exit_code: int) -> d
         "data_fingerprint": facts.fingerprint,
         "versions": {"opslib": __version__, "python": platform.python_version(), **find_versions()},
         "seconds": dict(facts.seconds),
+        **({"dated": {**facts.dated, "day": facts.day}} if facts.day else {}),
+        **({"rules_fired": rules_fired} if rules_fired else {}),
         "notebooks": {
             chapter.name: {
                 "status": "ok" if chapter.outcome.ok else "failed",

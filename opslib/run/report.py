@@ -6,6 +6,7 @@ the script for charts) overlaps with the waiting.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,8 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opslib.data.periods import Quarter
 from opslib.errors import InputError
-from opslib.parameters import NOTEBOOKS, SECRET_NAME, NotebookParameters, find_notebook, parse_parameters
+from opslib.parameters import (
+    NOTEBOOKS,
+    SECRET_NAME,
+    NotebookParameters,
+    check_parameters,
+    find_notebook,
+    parse_parameters,
+)
 from opslib.run.chapters import CHECKED_FILE, Follow, Kitchen, Preparation, Run
 from opslib.run.folder import check_destination, write_aside
 
@@ -38,6 +47,9 @@ class Report:
         seconds: wall time of the whole run.
         findings: notebook to its findings.
         problems: a sentence for each notebook that another one asked for and that could not be run.
+        company: whose data.
+        rules: names of the rules that fire.
+        as_of: the day of a dated run.
     """
 
     out: Path
@@ -46,11 +58,31 @@ class Report:
     seconds: float
     findings: Mapping[str, Sequence[Any]]
     problems: Sequence[str] = ()
+    company: str = ""
+    rules: Sequence[str] = ()
+    as_of: str = ""
 
     @property
     def index(self) -> Path:
         """The page to open first."""
         return self.out / "index.html"
+
+
+@dataclass(frozen=True)
+class Dated:
+    """What makes a report a dated run.
+
+    Attributes:
+        day: the day that it tells of.
+        data: the company's data, opened.
+        place: where it lies below the archive's folder, ending in a slash.
+        done: what goes into the manifest, for a later command to tell whether this run is done.
+    """
+
+    day: dt.date
+    data: Data
+    place: str
+    done: Mapping[str, Any]
 
 
 def make_report(
@@ -63,6 +95,7 @@ def make_report(
     server: ForkServer | None = None,
     follow: Follow | None = None,
     folder_name: str = "",
+    dated: Dated | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Report:
@@ -76,6 +109,7 @@ def make_report(
         workers: how many notebooks run at once; default the number of processors.
         server: where kernels come from that have their libraries imported; default ordinary kernels.
         folder_name: what the default folder's name ends with.
+        dated: the day, where this is one of an archive's runs.
         follow: called with each finished notebook and its findings: what to run because of them.
         on_progress: called from other threads as notebooks advance.
         on_stage: called with a few words when a new stage begins.
@@ -84,6 +118,7 @@ def make_report(
         InputError: parameters, destination or data are refused; nothing was run and nothing written.
     """
     from opslib.data.checked import store_fitness
+    from opslib.run.publish import list_fired
 
     clock = _Clock()
     folder = notebooks or notebooks_folder()
@@ -91,10 +126,13 @@ def make_report(
     if out is not None:
         out = check_destination(out)
     clock.lap("parameters")
-    on_stage("Checking the data")
+    if not dated:
+        on_stage("Checking the data")
     with Preparation() as ready:
-        data = open_input(parameters)
+        data = dated.data if dated else open_input(parameters)
         parameters, left_out = leave_out(parameters, data, named=bool(names), texts=texts or {})
+        if dated:
+            parameters = give_day(parameters, data, dated.day)
         for model in parameters.values():
             model.check_data(data)
         named = "-".join(part for part in (slugify(data.playbook.company.name), folder_name) if part)
@@ -103,7 +141,7 @@ def make_report(
         on_stage(f"Running {len(parameters)} notebook{'s' * (len(parameters) != 1)}")
         with write_aside(out) as partial:
             store_fitness(data.fitness, data.fingerprint, partial / CHECKED_FILE)
-            facts = _gather_facts(data, parameters, left_out)
+            facts = _gather_facts(data, parameters, left_out, dated)
             runs = [Run(slug, model) for slug, model in parameters.items()]
             kitchen = Kitchen(folder, facts, partial, ready, workers, server, on_progress)
             chapters, opened = kitchen.run_chapters(runs, data, follow)
@@ -117,7 +155,10 @@ def make_report(
     causes = {chapter.name: chapter.outcome.cause for chapter in chapters}
     findings = {chapter.name: chapter.findings for chapter in chapters}
     problems = [problem for chapter in chapters for problem in chapter.problems]
-    return Report(out, exit_code, causes, clock.total, findings, problems)
+    rules = list_fired([finding for chapter in chapters for finding in chapter.findings])
+    return Report(
+        out, exit_code, causes, clock.total, findings, problems, company=facts.company, rules=rules, as_of=facts.day
+    )
 
 
 def notebooks_folder() -> Path:
@@ -229,6 +270,29 @@ def leave_out(
     return rest, [f"Left out of this report, for want of {wanted}: {titles}."]
 
 
+def give_day(parameters: Mapping[str, NotebookParameters], data: Data, day: dt.date) -> dict[str, NotebookParameters]:
+    """Have notebooks tell of a day: as their last day, or of the last quarter that was complete then.
+
+    A quarter that was asked for stays.
+    """
+    given = {}
+    for slug, model in parameters.items():
+        values = model.to_literals()
+        if "as_of" in values:
+            values["as_of"] = day.isoformat()
+        elif values.get("quarter") == "":
+            values["quarter"] = str(choose_quarter_on(data, day))
+        given[slug] = check_parameters(slug, values)
+    return given
+
+
+def choose_quarter_on(data: Data, day: dt.date) -> Quarter:
+    """Take the last quarter that was complete at the end of a day; that of the day if the data have none before."""
+    quarter = Quarter.of(day)
+    complete = quarter if quarter.period.last_day <= day else quarter.previous
+    return complete if complete.period.overlaps(data.span) else quarter
+
+
 def slugify(name: str) -> str:
     """Make a folder's name of a company's name; letters of any script stay.
 
@@ -252,7 +316,9 @@ class _Clock:
         return time.perf_counter() - self._start
 
 
-def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters], left_out: Sequence[str]) -> Facts:
+def _gather_facts(
+    data: Data, parameters: Mapping[str, NotebookParameters], left_out: Sequence[str], dated: Dated | None
+) -> Facts:
     from opslib.run.publish import Facts
 
     periods = []
@@ -266,6 +332,9 @@ def _gather_facts(data: Data, parameters: Mapping[str, NotebookParameters], left
         problems=[*left_out, *(str(problem) for problem in data.fitness.problems)],
         fingerprint=data.fingerprint,
         as_of=data.as_of.isoformat(),
+        day=dated.day.isoformat() if dated else "",
+        place=dated.place if dated else "",
+        dated=dated.done if dated else {},
     )
 
 

@@ -12,6 +12,7 @@ from opslib.errors import InputError
 from opslib.parameters import check_parameters, find_notebook
 from opslib.run.chapters import Opening, Run
 from opslib.run.report import Report, make_report, notebooks_folder
+from opslib.run.schedule import DatedRun, Schedule, make_runs
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
@@ -44,6 +45,29 @@ def make_watch(
     return make_report(
         [WATCH], texts, out=out, notebooks=folder, workers=workers, server=server,
         follow=partial(open_runs, folder=folder), folder_name="watch", on_progress=on_progress, on_stage=on_stage,
+    )  # fmt: skip
+
+
+def make_dated_watch(
+    schedule: Schedule,
+    texts: Mapping[str, str] | None = None,
+    *,
+    notebooks: Path | None = None,
+    workers: int | None = None,
+    server: ForkServer | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> list[DatedRun]:
+    """Run the watch of one day or several into the archive, as `make_runs` does with notebooks.
+
+    Raises:
+        InputError: parameters, archive or data are refused; nothing was run and nothing written.
+        BusyError: another command is writing the archive.
+    """
+    folder = notebooks or notebooks_folder()
+    return make_runs(
+        schedule, [WATCH], texts, selection="watch", notebooks=folder, workers=workers, server=server,
+        follow=partial(open_runs, folder=folder), on_progress=on_progress, on_stage=on_stage,
     )  # fmt: skip
 
 
@@ -98,9 +122,3 @@ def _say_reason(rules: Sequence[tuple[str, str]], data: Data) -> str:
 
     known = {rule.name: rule for rule in data.playbook.rules}
     return " ".join(f"{name_rule(name, group).capitalize()}: {explain_rule(known[name])}" for name, group in rules)
-
-
-def count_fired(report: Report) -> int:
-    """How many rules fire, by a watch's report."""
-    findings = report.findings.get(WATCH, ())
-    return len({f["rule"] for f in findings if f.get("name") == "rule" and f.get("state") == "firing"})

@@ -26,12 +26,12 @@ def read_report(out: Path) -> dict[str, bytes]:
 def assert_whole(out: Path, quarters: set[str]) -> None:
     """A report is whole when every part of it tells of the same quarter, and nothing is cut short."""
     files = read_report(out)
-    # The first page, findings, manifest, and four files for each of two notebooks.
-    assert len(files) == 11
+    # The first page, two mails, findings, manifest, and four files for each of two notebooks.
+    assert len(files) == 13
     found = set(re.findall(rb'"quarter": "(\w+)"', files["findings.json"]))
     assert len(found) == 1
     assert found.pop().decode() in quarters
-    ends = {".html": b"</html>", ".md": b""}
+    ends = {".html": b"</html>", ".md": b"", ".eml": b"--"}
     for name, content in files.items():
         assert content.rstrip().endswith(ends.get(Path(name).suffix, b"}")), name
 

@@ -15,7 +15,7 @@ import pytest
 
 from opslib.errors import InputError
 from opslib.parameters import NOTEBOOKS
-from opslib.run import cli, execute
+from opslib.run import cli, commands, execute
 from opslib.run.publish import dump_json
 from opslib.run.report import choose_notebooks, make_report, slugify
 from tests.run import fakes
@@ -88,7 +88,8 @@ def test_report_folder(report: Path) -> None:
     names = sorted(str(p.relative_to(report)) for p in report.rglob("*") if p.is_file())
     assert names == [
         "00_start_here.html", "00_start_here.json", "00_start_here.md", "40_quarterly_review.html",
-        "40_quarterly_review.json", "40_quarterly_review.md", "findings.json", "index.html", "manifest.json",
+        "40_quarterly_review.json", "40_quarterly_review.md", "findings.json", "index.html", "mail.eml", "mail.html",
+        "manifest.json",
         "notebooks/00_start_here.ipynb", "notebooks/40_quarterly_review.ipynb",
     ]  # fmt: skip
     assert [p.name for p in report.parent.iterdir()] == ["report"]
@@ -173,7 +174,7 @@ def test_unexpected_error_is_one_line(
 
 
 def test_flags_come_from_the_models() -> None:
-    options = {o.name: o for o in cli.parameter_options()}
+    options = {o.name: o for o in commands.parameter_options()}
     fields = {name for model in NOTEBOOKS.values() for name in model.model_fields}
     assert set(options) == {f"parameter_{name}" for name in fields}
     assert options["parameter_compare_to"].opts == ["--compare-to"]
