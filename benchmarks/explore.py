@@ -179,7 +179,7 @@ CHANGES: dict[str, list[tuple[str, Callable[[Any], None]]]] = {
         ("lever slider", slide("Next-day retention")),
         ("another lever", slide("Users each one brings")),
         ("period", choose("Period", "month")),
-        ("cohort", choose("Cohort of the week from", "2026-04-06")),
+        ("cohort", choose("Cohort from", "2026-04-06")),
         ("segment", choose_segment("channel", "social")),
     ],
     "20_funnel_diagnosis": [
@@ -199,7 +199,7 @@ CHANGES: dict[str, list[tuple[str, Callable[[Any], None]]]] = {
     ],
     "50_daily_watch": [("last day", type_in("Last day", "2026-06-01"))],
     "55_voice_and_crisis": [
-        ("threshold slider", slide("Too many complain above")),
+        ("threshold slider", slide("Complaint threshold")),
         ("days", type_in("Days", "56")),
     ],
 }

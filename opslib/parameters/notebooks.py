@@ -218,7 +218,9 @@ class VoiceAndCrisis(NotebookParameters):
     days: Count = Field(0, description="days of a period; 0: 91, thirteen whole weeks")
     incident_on: Day = Field("", description="a day of the incident to look into; empty: the worst of these days")
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
-    threshold_rate: Rate = Field(0.05, description="share of active users who complain above which a day is too bad")
+    threshold_rate: Annotated[Rate, Pick("lever", high=0.3, step=0.005)] = Field(
+        0.05, description="share of active users who complain above which a day is too bad"
+    )
     times: Annotated[int, AfterValidator(check_times), Pick("count")] = Field(
         3, description="so many such days in a row start the crisis plan"
     )

@@ -11,8 +11,9 @@ from opslib.parameters import NotebookParameters
 if TYPE_CHECKING:
     from opslib.data.source import Data
 
-# Jupyter's server sets it for the kernels of its users' sessions; nothing that runs by itself does.
+# Jupyter's server sets the first for the kernels of its users' sessions, Voila the second; nothing that runs by itself.
 SESSION = "JPY_SESSION_NAME"
+SERVER = "SERVER_SOFTWARE"
 
 Compute = Callable[..., Any]
 View = Callable[[Any], Any]
@@ -55,9 +56,14 @@ def explore(compute: Compute, data: Data, parameters: NotebookParameters) -> Exp
     Raises:
         InputError: what `compute` refuses.
     """
-    if SESSION not in os.environ:
+    if SESSION not in os.environ and not is_voila():
         return Exploration(compute, data, parameters)
     # Loads the widgets, which nothing else needs.
     from opslib.present.widgets.live import LiveExploration
 
     return LiveExploration(compute, data, parameters)
+
+
+def is_voila() -> bool:
+    """Whether Voila serves this notebook: a page of widgets alone, whose other outputs never change."""
+    return os.environ.get(SERVER, "").startswith("voila")

@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+import ipywidgets as widgets
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from opslib.present.display import AnswerView, ChartView, ListView
-from opslib.present.widgets.exploration import View
+from opslib.present.widgets.exploration import View, is_voila
 
 Bundle = tuple[dict[str, Any], dict[str, Any]]
 
@@ -34,6 +35,7 @@ class Section:
         self._shown: Bundle = ({}, {})
         self._settled: Bundle = ({}, {})
         self._compiled: tuple[Any, Bundle] | None = None
+        self._widget = widgets.Output() if is_voila() else None
 
     def open(self, result: Any) -> None:
         """Draw for the first time, as a new output of the running cell."""
@@ -75,7 +77,12 @@ class Section:
     def _publish(self, *, update: bool) -> None:
         data, metadata = self._shown
         self.label = self.key if "text/html" in data else _describe(data)
-        display(data, metadata=metadata, raw=True, display_id=self.key, update=update)
+        if self._widget is None:
+            display(data, metadata=metadata, raw=True, display_id=self.key, update=update)
+            return
+        self._widget.outputs = ({"output_type": "display_data", "data": data, "metadata": metadata},)
+        if not update:
+            display(self._widget)
 
 
 def list_outdated(sections: Iterable[Section], new: Section) -> list[str]:
