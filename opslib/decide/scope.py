@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import ibis
 import ibis.expr.types as ir
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period, Quarter, parse_date
 from opslib.data.source import Data
 from opslib.errors import InputError, suggest_name
@@ -51,13 +52,21 @@ class Scope:
     @cached_property
     def active_days(self) -> ir.Table:
         """Days of the segment's users up to `as_of`: user_id, day."""
-        days = self.restrict(self.data.active_days)
-        return days if self.as_of == self.data.as_of else days.filter(days.day <= self.as_of)
+        return _gather_active_days(self.data, self.segment, self.as_of)
 
     @property
     def attributes(self) -> ir.Table:
         """The segment's users with what is known of them."""
         return self.restrict(self.data.attributes)
+
+    def narrow(self, *, now: bool = True, before: bool = False) -> Scope:
+        """The same users up to the same day, without what a stage does not use.
+
+        What `opslib.data.memory.remember` kept of that stage then holds whatever the rest is: the grain and the notes
+        always; the days before unless asked for; and the days now, in whose place all days stand, if they are not.
+        """
+        days = self.now if now else self.span
+        return replace(self, grain="week", now=days, before=self.before if before else None, notes=())
 
     def restrict(self, table: ir.Table) -> ir.Table:
         """Keep the rows of the segment's users."""
@@ -74,7 +83,13 @@ class Scope:
     @cached_property
     def dimensions(self) -> list[str]:
         """Attributes of users with few enough values to be groups."""
-        return self.find_groups(self.data.attributes, self.data.segment_columns)
+        return _find_dimensions(self.narrow(now=False))
+
+    @property
+    def numbers(self) -> list[str]:
+        """Attributes of users that are numbers, such as an age."""
+        table = self.data.attributes
+        return [c for c in table.columns if c != "user_id" and table[c].type().is_numeric()]
 
     def find_groups(self, table: ir.Table, columns: Sequence[str]) -> list[str]:
         """Those of a table's columns that tell groups apart: several values, but not so many that they name users.
@@ -86,6 +101,19 @@ class Scope:
         counts = self.data.execute(table.aggregate(**{name: table[name].nunique() for name in columns}))
         own = self.segment.partition(":")[0]
         return [name for name in columns if name != own and 1 < int(counts[name].iloc[0]) <= MOST_VALUES]
+
+
+@remember
+def _gather_active_days(data: Data, segment: str, as_of: dt.date) -> ir.Table:
+    days = data.restrict(data.active_days, segment)
+    days = days if as_of == data.as_of else days.filter(days.day <= as_of)
+    # Every stage asks for these; which users are in the segment is looked up once.
+    return days.cache() if segment else days
+
+
+@remember
+def _find_dimensions(scope: Scope) -> list[str]:
+    return scope.find_groups(scope.data.attributes, scope.data.segment_columns)
 
 
 def check_breakdown(breakdown: str, columns: Sequence[str]) -> None:

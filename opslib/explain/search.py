@@ -8,7 +8,7 @@ a part does not pass for the whole that moved with it, and a whole does not pass
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,9 +149,9 @@ def collect_evidence(codes: NDArray[np.int64], counts: Floats) -> Evidence:
     for scale, measured in zip((_IN_ODDS, _IN_POINTS), cells, strict=True):
         ways = [(m, math.hypot(scale.least_spread, u * m)) for u in _UNEVEN for m in scale.moves]
         common = [(m, s) for s in scale.spreads for m in scale.common_moves]
-        inside.append(np.stack([measured.weigh(m, s) for m, s in ways]))
-        near = np.stack([measured.weigh(m, s) for m, s in common]) + math.log(1 - _STRAY_SHARE)
-        far = np.stack([measured.weigh(m, _STRAY_SPREAD * s) for m, s in common]) + math.log(_STRAY_SHARE)
+        inside.append(measured.weigh(ways))
+        near = measured.weigh(common) + math.log(1 - _STRAY_SHARE)
+        far = measured.weigh([(m, _STRAY_SPREAD * s) for m, s in common]) + math.log(_STRAY_SHARE)
         outside.append(np.logaddexp(near, far) * (n1 > 0))
         priors.append(np.array([-abs(m) / scale.usual_move for m, _ in common]))
     return Evidence(tuple(inside), tuple(outside), tuple(priors))
@@ -168,16 +168,21 @@ class _CellLikelihoods:
     at_nodes: Floats
     edges: Floats
 
-    def weigh(self, move: float, spread: float) -> Floats:
-        """The log likelihood when cells move by normal amounts of this mean and standard deviation."""
+    def weigh(self, ways: Sequence[tuple[float, float]]) -> Floats:
+        """The log likelihoods when cells move by normal amounts: one row a mean and standard deviation."""
         from scipy.special import ndtr
 
-        variance = self.variance + spread**2
-        curve = 0.5 * (np.log(self.variance / variance) - (self.move - move) ** 2 / variance)
-        share = np.diff(ndtr((self.edges - move) / spread))
-        curve[self.few] = np.log(self.at_nodes @ (share / max(share.sum(), 1e-300)) + 1e-300)
-        curve[self.empty] = 0.0
-        return curve
+        moves, spreads = (np.array(column)[:, None] for column in zip(*ways, strict=True))
+        likelihoods = np.empty((len(ways), len(self.move)))
+        many = ~self.few
+        variance = self.variance[many] + spreads**2
+        gaps = self.move[many] - moves
+        likelihoods[:, many] = 0.5 * (np.log(self.variance[many] / variance) - gaps**2 / variance)
+        shares = np.diff(ndtr((self.edges - moves) / spreads), axis=1)
+        shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-300)
+        likelihoods[:, self.few] = np.log(shares @ self.at_nodes.T + 1e-300)
+        likelihoods[:, self.empty] = 0.0
+        return likelihoods
 
 
 def _measure_cells(scale: _Scale, x1: Floats, n1: Floats, before: Floats, weight: Floats) -> _CellLikelihoods:

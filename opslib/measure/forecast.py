@@ -122,7 +122,7 @@ def forecast_activity(
     futures = project_users(model, horizon_days, draws=draws, seed=seed, arrivals=plan)
     by_group = backtest.factors if backtest else (1.0,) * len(HORIZON_GROUPS)
     factors = tuple(by_group[_find_group(h)] for h in range(1, horizon_days + 1))
-    frame = _summarise(_add_chance(futures.dau, seed), np.array(factors))
+    frame = _stretch(_find_quantiles(_add_chance(futures.dau, seed)), np.array(factors))
     frame.insert(0, "horizon_days", range(1, horizon_days + 1))
     frame.insert(0, "day", pd.date_range(rates.as_of + DAY, periods=horizon_days))
     frame["new_users_count"], frame["mau_count"] = futures.new_users.mean(axis=0), futures.mau.mean(axis=0)
@@ -160,18 +160,19 @@ def backtest_forecast(
     moved = rates.flows.moved
     dau = moved[..., DAU_STATES].sum(axis=(1, 2, 3))
     origins = list(range(len(moved) - 2, FIRST_DAYS - 2, -step_days))[:most_origins][::-1]
-    scores: list[pd.DataFrame] = []
+    scores: list[np.ndarray] = []
     parts: list[pd.DataFrame] = []
     for origin in origins:
         span = min(horizon_days, len(moved) - 1 - origin)
         last = rates.as_of - (len(moved) - 1 - origin) * DAY
         model = fit_model(moved[: origin + 1], last)
         draw = _add_chance(project_users(model, horizon_days, draws=draws, seed=seed).dau, seed)[:, :span]
-        raw = _summarise(draw, np.ones(span))
+        quantiles = _find_quantiles(draw)
         actual = dau[origin + 1 : origin + 1 + span]
         places = origin + 1 + np.arange(span)
         factors = _find_factors(scores, origin)
-        frame = _summarise(draw, np.array([factors[_find_group(h)] for h in range(1, span + 1)]))
+        groups = [_find_group(h) for h in range(1, span + 1)]
+        frame = _stretch(quantiles, np.array([factors[group] for group in groups]))
         frame.insert(0, "actual_count", actual)
         frame.insert(0, "horizon_days", range(1, span + 1))
         frame.insert(0, "day", pd.date_range(last + DAY, periods=span))
@@ -179,8 +180,7 @@ def backtest_forecast(
         frame["last_value_count"] = dau[origin]
         frame["seasonal_count"] = dau[origin - 6 + np.arange(span) % 7]
         parts.append(frame.drop(columns="mean_count"))
-        groups = [_find_group(h) for h in range(1, span + 1)]
-        scores.append(pd.DataFrame({"place": places, "group": groups, "score": _score(raw, actual)}))
+        scores.append(np.array([places, groups, _score(_stretch(quantiles, np.ones(span)), actual)]))
     if not parts:
         note = f"not enough data for a back-test: {len(moved)} days, more than {FIRST_DAYS} needed"
         empty = pd.DataFrame(columns=["origin", "day", "horizon_days", "actual_count", "dau_count"])
@@ -245,17 +245,22 @@ def _add_chance(expected: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 3]).poisson(expected.T).T
 
 
-def _summarise(draws: np.ndarray, factors: np.ndarray) -> pd.DataFrame:
+def _find_quantiles(draws: np.ndarray) -> np.ndarray:
+    """By day: median, mean, then low and high of each level."""
+    ends = [tail for level in LEVELS for tail in ((1 - level) / 2, (1 + level) / 2)]
+    return np.vstack([np.median(draws, axis=0), draws.mean(axis=0), np.quantile(draws, ends, axis=0)])
+
+
+def _stretch(quantiles: np.ndarray, factors: np.ndarray) -> pd.DataFrame:
     """Median, mean and intervals; a factor stretches an interval about the median on the scale of logarithms."""
-    median = np.median(draws, axis=0)
-    frame = pd.DataFrame({"dau_count": median, "mean_count": draws.mean(axis=0)})
-    for level in LEVELS:
-        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        middle = _log(median)
+    median, mean, *ends = quantiles
+    middle = _log(median)
+    columns = {"dau_count": median, "mean_count": mean}
+    for level, low, high in zip(LEVELS, ends[::2], ends[1::2], strict=True):
         name = f"{100 * level:.0f}"
-        frame[f"low{name}_count"] = np.maximum(np.exp(middle - factors * (middle - _log(low))) - 0.5, 0)
-        frame[f"high{name}_count"] = np.exp(middle + factors * (_log(high) - middle)) - 0.5
-    return frame
+        columns[f"low{name}_count"] = np.maximum(np.exp(middle - factors * (middle - _log(low))) - 0.5, 0)
+        columns[f"high{name}_count"] = np.exp(middle + factors * (_log(high) - middle)) - 0.5
+    return pd.DataFrame(columns)
 
 
 def _log(count: Any) -> Any:
@@ -269,18 +274,18 @@ def _score(frame: pd.DataFrame, actual: np.ndarray) -> np.ndarray:
     return np.abs(came - middle) / np.maximum(np.where(came >= middle, above, below), 0.02)
 
 
-def _find_factors(scores: Sequence[pd.DataFrame], origin: int) -> tuple[float, ...]:
-    """Factors from the misses known on the day at place `origin`."""
+def _find_factors(scores: Sequence[np.ndarray], origin: int) -> tuple[float, ...]:
+    """Factors from the misses (rows: place, group, score) known on the day at place `origin`."""
     from statistics import NormalDist
 
     ranks = (np.arange(EXPECTED_SCORES) + 0.5) / EXPECTED_SCORES
     normal = NormalDist()
     expected = np.array([normal.inv_cdf(0.5 + r / 2) for r in ranks]) / normal.inv_cdf(0.5 + LEVELS[0] / 2)
-    known = pd.concat(scores) if scores else pd.DataFrame({"place": [], "group": [], "score": []})
-    known = known[known["place"] <= origin]
+    known = np.concatenate(scores, axis=1) if scores else np.empty((3, 0))
+    known = known[:, known[0] <= origin]
     factors: list[float] = []
     for group in range(len(HORIZON_GROUPS)):
-        found = known.loc[known["group"] == group, "score"].to_numpy(dtype=float)
+        found = known[2, known[1] == group]
         factor = float(np.quantile(np.concatenate([found, expected]), LEVELS[0]))
         # Further ahead than any forecast was tested: as in the furthest group that was.
         factors.append(factors[-1] if not len(found) and factors else float(np.clip(factor, 1, WIDEST_FACTOR)))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.measure.economics import Economics
 from opslib.measure.estimate import CONFIDENCE, Estimate, quantile, to_plain_record
 from opslib.measure.model import (
@@ -23,8 +25,8 @@ from opslib.measure.model import (
     draw_levels,
     draw_returns,
     fit_model,
-    project_users,
     trace_cohort,
+    walk_users,
 )
 from opslib.measure.states import AGE_BANDS, DAILY_STATES, RATES, StateRatesResult
 
@@ -116,38 +118,78 @@ def simulate_levers(
     >>> round(float(result.levers.set_index("lever").loc["d7_rate", "d7_rate"]), 3)
     0.9
     """
-    _check_levers(levers)
-    columns = ["lever", "metric", "months_count", "value", "low", "high"]
-    columns += ["difference", "difference_low", "difference_high"]
+    return prepare_levers(rates, economics=economics, months=months, draws=draws, seed=seed).simulate(levers)
+
+
+@dataclass(frozen=True)
+class LeverCase:
+    """What does not depend on the levers' values, kept so that another value costs only what it changes.
+
+    Attributes:
+        as_of: the last day known.
+        months: times to report.
+        case: the model with its drawn rates and new users; None with too few days.
+        note: why there is none, or an empty text.
+    """
+
+    as_of: dt.date
+    months: tuple[int, ...]
+    case: _Case | None
+    note: str
+
+    def simulate(self, levers: Mapping[str, float]) -> LeversResult:
+        """Simulate levers: see `simulate_levers`."""
+        _check_levers(levers)
+        columns = ["lever", "metric", "months_count", "value", "low", "high"]
+        columns += ["difference", "difference_low", "difference_high"]
+        headings = ["lever", "now_value", "then_value", "d1_rate", "d7_rate", "d30_rate"]
+        case = self.case
+        if case is None:
+            empty = pd.DataFrame(columns=headings)
+            return LeversResult(self.as_of, pd.DataFrame(columns=columns), empty, {BASE: self.note})
+        wanted = {name: {name: levers[name]} for name in LEVERS if name in levers}
+        notes = {name: note for name in wanted if (note := case.explain_missing(name))}
+        possible = {name: change for name, change in wanted.items() if name not in notes}
+        if len(possible) > 1:
+            possible[TOGETHER] = {name: levers[name] for name in possible}
+        rows: list[tuple[Any, ...]] = []
+        values: list[tuple[Any, ...]] = []
+        cases: dict[str, dict[str, float]] = {BASE: {}, **possible}
+        for name, change in cases.items():
+            rows += [(name, *row) for row in _tabulate(case, change, self.months)]
+            single = name in change
+            now, then = (case.value_now(name), levers[name]) if single else (None, None)
+            values.append((name, now, then, *case.cohort(change)))
+        if levers.get("k_factor", 0) >= 1 and "k_factor" in possible:
+            notes["k_factor"] = "each user brings one or more: growth without end, which no product has kept up"
+        frame = pd.DataFrame(values, columns=headings)
+        return LeversResult(self.as_of, pd.DataFrame(rows, columns=columns), frame, notes)
+
+
+def prepare_levers(
+    rates: StateRatesResult,
+    *,
+    economics: Economics | None = None,
+    months: Sequence[int] = (1, 3, 6),
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> LeverCase:
+    """Prepare what levers are simulated on: see `simulate_levers`."""
     known = len(rates.flows.moved)
     if known < FIRST_DAYS:
         note = f"not enough data: {known} days, at least {FIRST_DAYS} needed"
-        empty = pd.DataFrame(columns=["lever", "now_value", "then_value", "d1_rate", "d7_rate", "d30_rate"])
-        return LeversResult(rates.as_of, pd.DataFrame(columns=columns), empty, {BASE: note})
-    case = _Case(fit_model(rates.flows.moved, rates.as_of), economics or Economics(), max(months), draws, seed)
-    wanted = {name: {name: levers[name]} for name in LEVERS if name in levers}
-    notes = {name: note for name in wanted if (note := case.explain_missing(name))}
-    possible = {name: change for name, change in wanted.items() if name not in notes}
-    if len(possible) > 1:
-        possible[TOGETHER] = {name: levers[name] for name in possible}
-    base = case.run({})
-    rows = _tabulate(BASE, base, base, months)
-    values: list[tuple[Any, ...]] = [(BASE, None, None, *case.cohort({}))]
-    for name, change in possible.items():
-        rows += _tabulate(name, case.run(change), base, months)
-        now, then = (case.value_now(name), levers[name]) if name != TOGETHER else (None, None)
-        values.append((name, now, then, *case.cohort(change)))
-    if levers.get("k_factor", 0) >= 1 and "k_factor" in possible:
-        notes["k_factor"] = "each user brings one or more: growth without end, which no product has kept up"
-    frame = pd.DataFrame(values, columns=["lever", "now_value", "then_value", "d1_rate", "d7_rate", "d30_rate"])
-    return LeversResult(rates.as_of, pd.DataFrame(rows, columns=columns), frame, notes)
+        return LeverCase(rates.as_of, tuple(months), None, note)
+    model = fit_model(rates.flows.moved, rates.as_of)
+    case = _Case(model, economics or Economics(), max(months), draws, seed)
+    return LeverCase(rates.as_of, tuple(months), case, "")
 
 
 class _Case:
     """The model, its drawn rates and new users, shared by base and levers so that they differ by the lever alone."""
 
     def __init__(self, model: StateModel, economics: Economics, months: int, draws: int, seed: int) -> None:
-        self.model, self.economics, self.draws, self.seed = model, economics, draws, seed
+        self.model, self.economics, self.draws = model, economics, draws
+        self.memory: OrderedDict[Hashable, tuple[Any, ...]] = OrderedDict()
         self.days = round(MONTH_LENGTH * months)
         generators = [np.random.default_rng([seed, 10 + n]) for n in range(5)]
         self.returns = draw_returns(model, draws, generators[0])
@@ -155,6 +197,7 @@ class _Case:
         self.lasting = (np.random.default_rng([seed, 9]).permutation(draws) + 0.5) / draws
         levels = draw_levels(model.new_users, model, self.days, draws, generators[1])
         self.arrivals = np.exp(model.new_level + levels)
+        self.levels = draw_levels(model.activity, model, self.days, draws, np.random.default_rng([seed, 1]))
         self.cac, self.k_factor, self.revenue = (
             _draw_value(estimate, draws, generator)
             for estimate, generator in zip(
@@ -183,25 +226,31 @@ class _Case:
         estimate = self.economics.cac if name == "cac_amount" else self.economics.k_factor
         return estimate.value if estimate else None
 
+    @remember
     def cohort(self, change: Mapping[str, float]) -> tuple[float, float, float]:
         """D1, D7 and D30 of the model's cohort under a change."""
         curve = trace_cohort(self._change_returns(change)[1], self.model.losses, 30).mean(axis=0)
         return float(curve[0]), float(curve[6]), float(curve[29])
 
+    @cached_property
+    def base(self) -> dict[str, np.ndarray | None]:
+        """What comes without any change."""
+        return self.run({})
+
     def run(self, change: Mapping[str, float]) -> dict[str, np.ndarray | None]:
         """Simulate: each metric by draw and day."""
         arrivals, referred = self._change_arrivals(change)
-        returns, cohort_returns = self._change_returns(change)
-        futures = project_users(
-            self.model,
-            self.days,
-            draws=self.draws,
-            seed=self.seed,
-            returns=returns,
-            cohort_returns=cohort_returns,
-            arrivals=arrivals,
-        )
-        return self._count(futures, referred)
+        cohort_returns = self._change_returns(change)[1]
+        here = self._keep_here({name: value for name, value in change.items() if name in RATE_LEVERS})
+        nobody = np.zeros_like(self.model.stock)
+        come = walk_users(self.model, nobody, cohort_returns, self.levels, arrivals)
+        return self._count(Futures(here[0] + come[0], here[1] + come[1], arrivals), referred)
+
+    @remember
+    def _keep_here(self, change: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """What becomes of the users known by now, which only levers of returns change."""
+        returns = self._change_returns(change)[0]
+        return walk_users(self.model, self.model.stock, returns, self.levels, np.zeros_like(self.arrivals))
 
     def _count(self, futures: Futures, referred: np.ndarray) -> dict[str, np.ndarray | None]:
         week = np.ones(7) / 7
@@ -217,6 +266,7 @@ class _Case:
             "cost_amount": cost if spend or reward else None,
         }
 
+    @remember
     def _change_returns(self, change: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """Return rates of everybody, and of users yet to come."""
         returns = self.returns
@@ -310,23 +360,22 @@ def _draw_value(estimate: Estimate | None, draws: int, generator: np.random.Gene
     return estimate.value * np.exp(error * numbers)
 
 
-def _tabulate(
-    lever: str,
-    metrics: Mapping[str, np.ndarray | None],
-    base: Mapping[str, np.ndarray | None],
-    months: Sequence[int],
-) -> list[tuple[Any, ...]]:
+@remember
+def _tabulate(case: _Case, change: Mapping[str, float], months: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """Metric, month, value with interval, difference to the base with interval."""
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    base = case.base
+    metrics = case.run(change) if change else base
     rows: list[tuple[Any, ...]] = []
     for name in METRICS:
         drawn, before = metrics[name], base[name]
         for month in months:
             if drawn is None or before is None:
-                rows.append((lever, name, month, *[None] * 6))
+                rows.append((name, month, *[None] * 6))
                 continue
             at = round(MONTH_LENGTH * month) - 1
             values, differences = drawn[:, at], drawn[:, at] - before[:, at]
             low, high = np.quantile(values, tails)
             row = [values.mean(), low, high, differences.mean(), *np.quantile(differences, tails)]
-            rows.append((lever, name, month, *(float(v) for v in row)))
+            rows.append((name, month, *(float(v) for v in row)))
     return rows

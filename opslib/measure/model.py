@@ -246,29 +246,47 @@ def project_users(
     count = max(draws, 1)
     arrivals = np.broadcast_to(arrivals, (count, days))
     if cohort_returns is None:
-        dau, mau = _walk(model, model.stock, chances, levels, arrivals)
+        dau, mau = walk_users(model, model.stock, chances, levels, arrivals)
         return Futures(dau, mau, np.array(arrivals))
-    here = _walk(model, model.stock, chances, levels, np.zeros_like(arrivals))
-    come = _walk(model, np.zeros_like(model.stock), cohort_returns, levels, arrivals)
+    here = walk_users(model, model.stock, chances, levels, np.zeros_like(arrivals))
+    come = walk_users(model, np.zeros_like(model.stock), cohort_returns, levels, arrivals)
     return Futures(here[0] + come[0], here[1] + come[1], np.array(arrivals))
 
 
-def _walk(
-    model: StateModel, stock: np.ndarray, chances: np.ndarray, levels: np.ndarray, arrivals: np.ndarray
+def walk_users(
+    model: StateModel, stock: np.ndarray, returns: np.ndarray, levels: np.ndarray, arrivals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Users active, and active within 30 days, by draw and day."""
+    """Move a stock of users and those who come on day by day.
+
+    Args:
+        model: the fitted model.
+        stock: users by band and state on the last day known.
+        returns: return rates, (1 or draws, band, state).
+        levels: the level of all returns, (1 or draws, day), in log-odds.
+        arrivals: new users, (draws, day).
+
+    Returns:
+        Users active, and active within 30 days, by draw and day.
+    """
     count, days = arrivals.shape
-    losses = model.losses[ARRIVE]
-    odds = _to_odds(chances[:, ARRIVE])
-    users = np.broadcast_to(stock, (count, *stock.shape))
-    dau, mau = np.empty((count, days)), np.empty((count, days))
+    # Bands first and draws last: the bands that hold anybody are one block of memory.
+    losses = model.losses[ARRIVE][..., None]
+    odds = np.ascontiguousarray(_to_odds(returns[:, ARRIVE]).transpose(1, 2, 0))
+    raises = np.exp(levels)
+    users = np.repeat(stock[..., None], count, axis=2)
+    dau, mau = np.empty((days, count)), np.empty((days, count))
+    held = np.flatnonzero(stock.any(axis=1))
+    low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 1)
+    nobody_comes = not arrivals.any()
     for day in range(days):
-        raised = odds * np.exp(levels[:, day])[:, None, None]
-        users = _age(_move(users, raised / (1 + raised), losses))
-        users[:, 0, NEW] = arrivals[:, day]
-        dau[:, day] = users[..., DAU_STATES].sum(axis=(1, 2))
-        mau[:, day] = users[..., :DORMANT].sum(axis=(1, 2))
-    return dau, mau
+        raised = odds[low:high] * raises[:, day]
+        users[low:high] = _move(users[low:high], raised / (1 + raised), losses[low:high])
+        _age(users, low, high)
+        low, high = (min(low + 1, MONTH) if nobody_comes else 0), min(high + 1, len(users))
+        users[0, NEW] = arrivals[:, day]
+        dau[day] = users[low:high, DAU_STATES].sum(axis=(0, 1))
+        mau[day] = users[low:high, :DORMANT].sum(axis=(0, 1))
+    return np.ascontiguousarray(dau.T), np.ascontiguousarray(mau.T)
 
 
 def trace_cohort(returns: np.ndarray, losses: np.ndarray, days: int) -> np.ndarray:
@@ -277,17 +295,19 @@ def trace_cohort(returns: np.ndarray, losses: np.ndarray, days: int) -> np.ndarr
     Args:
         returns: return rates, (draws, band, state).
         losses: loss rates, (band, state).
-        days: how many.
+        days: how many; at most 30, in which a cohort is in one band each day.
 
     Returns:
         (draws, days): day 1 first.
     """
-    users = np.zeros((len(returns), len(AGE_BANDS), len(STATES)))
-    users[:, 0, NEW] = 1
+    if days > MONTH:
+        raise ValueError(f"a cohort is traced for at most {MONTH} days, not {days}")
+    users = np.zeros((len(STATES), len(returns)))
+    users[NEW] = 1
     curve = np.empty((len(returns), days))
     for day in range(days):
-        users = _age(_move(users, returns[:, ARRIVE], losses[ARRIVE]))
-        curve[:, day] = users[..., DAU_STATES].sum(axis=(1, 2))
+        users = _move(users, returns[:, ARRIVE[day]].T, losses[ARRIVE[day]][:, None])
+        curve[:, day] = users[DAU_STATES].sum(axis=0)
     return curve
 
 
@@ -296,22 +316,30 @@ def _to_odds(chances: np.ndarray) -> np.ndarray:
 
 
 def _move(users: np.ndarray, chances: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Users by state a day later; the last axis is the state."""
+    """Users by state a day later; the last axes are the state and the draw."""
     active = users * chances
     absent = users - active
-    fell = absent * losses
+    fallen = absent[..., WAU, :] * losses[..., WAU, :]
+    lost = absent[..., MAU, :] * losses[..., MAU, :]
     after = np.zeros_like(active)
     for state, back in enumerate(BACK):
-        after[..., back] += active[..., state]
-    after[..., WAU] = absent[..., : WAU + 1].sum(axis=-1) - fell[..., WAU]
-    after[..., MAU] = fell[..., WAU] + absent[..., MAU] - fell[..., MAU]
-    after[..., DORMANT] = fell[..., MAU] + absent[..., DORMANT]
+        after[..., back, :] += active[..., state, :]
+    after[..., WAU, :] = absent[..., : WAU + 1, :].sum(axis=-2) - fallen
+    after[..., MAU, :] = fallen + absent[..., MAU, :] - lost
+    after[..., DORMANT, :] = lost + absent[..., DORMANT, :]
     return after
 
 
-def _age(users: np.ndarray) -> np.ndarray:
-    """Users by band and state, a day older."""
-    leaving = users * LEAVE[:, None]
-    older = users - leaving
-    older[:, 1:] += leaving[:, :-1]
-    return older
+def _age(users: np.ndarray, low: int, high: int) -> None:
+    """Make users of the bands from `low` to `high`, the latter not included, a day older, in place."""
+    # Of a wide band a share moves on, and nobody of the last; a day of the first month moves on whole.
+    leaving = users[MONTH:high] * LEAVE[MONTH:high, None, None]
+    users[MONTH:high] -= leaving
+    users[MONTH + 1 : high + 1] += leaving[: len(users) - 1 - MONTH]
+    if low >= MONTH:
+        return
+    if high >= MONTH:
+        users[MONTH] += users[MONTH - 1]
+    end = min(high + 1, MONTH)
+    users[low + 1 : end] = users[low : end - 1]
+    users[low] = 0

@@ -134,7 +134,8 @@ def read_tickets(tickets: ir.Table, calendar: Calendar) -> ir.Table:
         is_complaint=tickets.is_complaint.fill_null(False),
         category=category.fill_null(NOT_GIVEN),
         closed_at=closed,
-    ).filter(tickets.opened_at.notnull())
+    )
+    rows = rows.filter(rows.opened_at.notnull())
     once = rows.group_by("ticket_id").aggregate(
         user_id=rows.user_id.argmin(rows.opened_at),
         is_complaint=rows.is_complaint.max(),
@@ -218,7 +219,8 @@ def measure_complaints(
     daily["active_users_count"] = np.maximum(there, daily["complaining_users_count"])
     absent = int((daily["active_users_count"] - there).sum())
     daily["complaint_rate"] = daily["complaining_users_count"] / daily["active_users_count"].where(lambda n: n > 0)
-    users = _count_by_user(active, complaining).cache()
+    users = _count_by_user(active, complaining)
+    users = users.cache() if by else users
     rate = _estimate_complaints(daily, _fetch_sums(users), minimum)
     note = f"on some days more users complained than were active: {absent:,} user-days are taken as active"
     notes = (note,) if absent else ()

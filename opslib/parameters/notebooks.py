@@ -65,9 +65,9 @@ class GrowthModel(NotebookParameters):
     segment: Segment = Field("", description="one group of users such as channel:search; empty: everybody")
     compare_to: PeriodEnd = Field("", description="last day, or quarter, to compare with; empty: the days right before")
     cohort_week: Annotated[Day, Pick("cohort")] = Field(
-        "", description="first day of a cohort's week to look into, as an ISO date; empty: none"
+        "", description="first day of a week of new users to look into, as an ISO date; empty: none"
     )
-    cohort_age: Count = Field(0, description="weeks after the first in which that cohort is looked at; 0: none")
+    cohort_age: Count = Field(0, description="so many weeks later; 0: 1")
     lever_d1_rate: LeverRate = Field(0.0, description="next-day retention to plan for, such as 0.35; 0: target or +10%")
     lever_d7_rate: LeverRate = Field(0.0, description="day-7 retention to plan for, such as 0.25; 0: target or +10%")
     lever_reactivation_rate: LeverRate = Field(
@@ -92,11 +92,13 @@ class GrowthModel(NotebookParameters):
         return {name: v for name, v in options.items() if not name.startswith("lever_")} | {"levers": self.levers}
 
     def check_data(self, data: Data) -> None:
-        """Refuse a day outside the data, or a segment whose column or value does not exist."""
+        """Refuse a day outside the data, a segment whose column or value does not exist, or a cohort there is not."""
         # Loads what reads data, which help texts and refusals need not wait for.
+        from opslib.decide.growth.cell import choose_cell
         from opslib.decide.scope import choose_scope
 
-        choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to, days=self.days)
+        scope = choose_scope(data, as_of=self.as_of, segment=self.segment, compare_to=self.compare_to, days=self.days)
+        choose_cell(scope, self.cohort_week, self.cohort_age)
 
 
 class FunnelDiagnosis(NotebookParameters):

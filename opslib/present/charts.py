@@ -18,5 +18,6 @@ def base_chart(frame: pd.DataFrame, *, height: int = theme.HEIGHT) -> alt.Chart:
 
 def view_chart(chart: Any, title: str, text: str, frame: pd.DataFrame, labels: dict[str, str]) -> ChartView:
     """Finish a chart in the common look; `labels` name the columns of the table behind it, others are left out."""
-    finished = chart.properties(title=title).configure(**theme.theme_config())
+    described = chart.properties(title=title, description=f"{title}. {text}")
+    finished = described.configure(**theme.theme_config())
     return ChartView(finished, title, text, frame, labels)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from opslib.measure.estimate import to_plain
+from opslib.present.paging import split_pages
 
 if TYPE_CHECKING:
     import altair as alt
@@ -97,12 +98,14 @@ class TableView:
     table: gt.GT
     frame: pd.DataFrame
     labels: dict[str, str]
+    name: str
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         shown = self.frame.head(PLAIN_ROWS).rename(columns=self.labels)
         text = shown.to_string(index=False, max_colwidth=100)
         text += f"\n... and {len(self.frame) - PLAIN_ROWS} more rows" if len(self.frame) > PLAIN_ROWS else ""
-        return {"text/html": shrink_page(self.table.as_raw_html()), "text/plain": text}
+        page = split_pages(shrink_page(self.table.as_raw_html()), self.name)
+        return {"text/html": page, "text/plain": text}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import altair as alt
 import pandas as pd
 
+from opslib.data.memory import remember
+from opslib.data.source import Data
 from opslib.decide.scope import Scope
 from opslib.present import theme
 from opslib.present.display import ListView
@@ -121,6 +123,22 @@ def draw_points(
     across = alt.X(f"{low}:Q", title=title, axis=axis, scale=alt.Scale(**scale))
     rules = base.mark_rule(strokeWidth=3, opacity=0.45).encode(x=across, x2=f"{high}:Q")
     return rules + base.mark_point(filled=True, size=70, opacity=1).encode(x=f"{x}:Q")
+
+
+@remember
+def list_groups(data: Data, column: str) -> tuple[str, ...]:
+    """Values of a users' column such as `channel`: those of most users ever first, then by name."""
+    users = data.attributes
+    counted = users.group_by(users[column].cast("string").name("value")).aggregate(users_count=users.count())
+    found = data.execute(counted).dropna(subset=["value"])
+    ordered = found.sort_values(["users_count", "value"], ascending=[False, True])
+    return tuple(str(value) for value in ordered["value"])
+
+
+def color_names(data: Data, column: str, names: Iterable[str]) -> list[str]:
+    """The colours of some of a column's values: each has the same one in every chart; grey for what is no value."""
+    colors = theme.color_groups(list_groups(data, column))
+    return [colors.get(name, theme.GREY) for name in names]
 
 
 def draw_zero(frame: pd.DataFrame) -> alt.Chart:

@@ -24,16 +24,18 @@ def view_projection(fit: SbgFit, projected: pd.DataFrame, *, who: str, unit: str
         unit: of the periods, in the singular.
         since: what the periods are counted from, as the axis says it.
     """
-    seen = fit.curve[["n", "observed_rate"]].rename(columns={"observed_rate": "rate"}).assign(kind=OBSERVED)
+    counts = ["stayed_count", "at_risk_count"]
+    seen = fit.curve[["n", "observed_rate", *counts]].rename(columns={"observed_rate": "rate"}).assign(kind=OBSERVED)
     ahead = projected[["n", "survival_rate", "survival_low", "survival_high"]].copy()
     ahead.columns = pd.Index(["n", "rate", "low", "high"])
-    frame = pd.concat([seen, ahead.assign(kind=PROJECTED)], ignore_index=True)[["kind", "n", "rate", "low", "high"]]
+    frame = pd.concat([seen, ahead.assign(kind=PROJECTED)], ignore_index=True)
+    frame = frame[["kind", "n", "rate", "low", "high", *counts]]
     last = ahead.iloc[-1]
     title = (
         f"Of 100 {who} about {100 * last['rate']:.0f} ({100 * last['low']:.0f} to {100 * last['high']:.0f}) "
         f"are still there after {last['n']:.0f} {unit}s, if nothing changes"
     )
-    colors = alt.Scale(domain=[OBSERVED, PROJECTED], range=[theme.INK, theme.BLUE])
+    colors = alt.Scale(domain=[OBSERVED, PROJECTED], range=[theme.OBSERVED_COLOR, theme.EXPECTED_COLOR])
     base = base_chart(frame).encode(
         x=alt.X("n:Q", title=f"{unit.capitalize()}s{since}", axis=alt.Axis(grid=False, tickMinStep=1)),
         color=alt.Color("kind:N", scale=colors, legend=make_legend("circle")),
@@ -44,6 +46,8 @@ def view_projection(fit: SbgFit, projected: pd.DataFrame, *, who: str, unit: str
                 "rate:Q": ("Still there", ".1%"),
                 "low:Q": ("Low (95%)", ".1%"),
                 "high:Q": ("High (95%)", ".1%"),
+                "stayed_count:Q": (f"Stayed in this {unit}", ","),
+                "at_risk_count:Q": ("Of users until then", ","),
             }
         ),
     )
@@ -53,6 +57,7 @@ def view_projection(fit: SbgFit, projected: pd.DataFrame, *, who: str, unit: str
     points = base.transform_filter(alt.datum.kind == OBSERVED).mark_point(filled=True, size=55, opacity=1).encode(y=y)
     labels = {
         "kind": "Share", "n": unit.capitalize(), "rate": "Still there", "low": "Low (95%)", "high": "High (95%)",
+        "stayed_count": f"Stayed in this {unit}", "at_risk_count": "Of users until then",
     }  # fmt: skip
     text = f"Points of the observed share still there by {unit}, and the projected line with its 95% band."
     text += f" Mind: {fit.note}." if fit.note else ""

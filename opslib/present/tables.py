@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pandas as pd
 
 from opslib.data.fitness import DataFitness
 from opslib.decide.questions import DataSurvey
 from opslib.present.display import TableView
 from opslib.present.words import MISSING, format_number
+
+TOGETHER = re.compile(r"\[[^\]]{1,40}\]|\bof [\d,]+")
 
 
 def make_table(
@@ -18,6 +23,7 @@ def make_table(
     note: str = "",
     numeric: tuple[str, ...] = (),
     unbroken: tuple[str, ...] = (),
+    total: int = 0,
 ) -> TableView:
     """Make a table for people.
 
@@ -28,6 +34,7 @@ def make_table(
         note: a line below the table.
         numeric: columns to align right.
         unbroken: columns whose texts stay on one line.
+        total: how many rows there are, where the table holds only some of them.
 
     Returns:
         A `TableView`; every value is escaped.
@@ -35,7 +42,7 @@ def make_table(
     import great_tables as gt
 
     shown = frame[list(labels)]
-    table = gt.GT(shown, id=name).cols_label(**labels).cols_align("left")  # type: ignore[arg-type]
+    table = gt.GT(shown.map(keep_together), id=name).cols_label(**labels).cols_align("left")  # type: ignore[arg-type]
     if numeric:
         table = table.cols_align("right", columns=list(numeric))
     table = (
@@ -47,9 +54,22 @@ def make_table(
     )
     if unbroken:
         table = table.tab_style(gt.style.css("white-space: nowrap;"), gt.loc.body(columns=list(unbroken)))
+    if total > len(shown):
+        note = f"{note} {len(shown):,} of {total:,} rows.".strip()
     if note:
         table = table.tab_source_note(note)
-    return TableView(table, shown, labels)
+    return TableView(table, shown, labels, name)
+
+
+def keep_together(value: Any) -> Any:
+    """A cell whose interval or count a narrow column does not break; other values stay as they are.
+
+    >>> keep_together("15.3% [14.7 to 15.9%]"), keep_together("31.3% of 822"), keep_together(3)
+    ('15.3% [14.7\xa0to\xa015.9%]', '31.3% of\xa0822', 3)
+    """
+    if not isinstance(value, str):
+        return value
+    return TOGETHER.sub(lambda part: part[0].replace(" ", "\xa0"), value)
 
 
 def show_fitness(fitness: DataFitness) -> TableView:

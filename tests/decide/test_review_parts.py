@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from opslib.present.answers import describe, list_limits, suggest_actions
 from opslib.present.review import actions, charts, next_tables, tables
 from tests.decide.conftest import Company
 
+Result = TypeVar("Result")
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = (
     next_tables.show_bridge, next_tables.show_budget, next_tables.show_firings, next_tables.show_initiatives,
@@ -135,13 +137,20 @@ def test_history_counts_what_a_window_holds() -> None:
     assert history["revenue_amount"].iloc[0] == pytest.approx(paid["amount"].sum())
 
 
+def give(result: Result, **parts: object) -> Result:
+    """The same result with some of its parts as if they had been computed so."""
+    other = copy(result)
+    vars(other).update(parts)
+    return other
+
+
 def test_decisions_have_an_owner_and_a_day_after_the_quarter(sample: QuarterlyReview) -> None:
     firings = make_firings(("complaints", "urgent", "Head of service"), ("d7", "act", ""), ("seen", "notice", ""))
     item = SimpleNamespace(
         name="Referral bonus", owner="Ann", metric="d7_rate", target=0.3, decision="", last_day=dt.date(2026, 6, 1)
     )
     verdicts = (SimpleNamespace(initiative=item, verdict="not effective", kill=None),)
-    operations = replace(sample.operations, firings=firings, verdicts=verdicts)  # type: ignore[arg-type]
+    operations = give(sample.operations, firings=firings, verdicts=verdicts)
     playbook, last_day = open_data(ROOT / "playbook.toml").playbook, dt.date(2026, 6, 30)
     options = {"targets": sample.targets, "budget": sample.budget}
     listed = list_decisions(playbook, last_day, operations=operations, **options)  # type: ignore[arg-type]
@@ -152,16 +161,16 @@ def test_decisions_have_an_owner_and_a_day_after_the_quarter(sample: QuarterlyRe
     assert "seen" not in frame.index
     assert (frame["due"] > last_day).all()
     assert {"d1_rate", "d7_rate", "stickiness_rate", "social"} <= set(frame.index)
-    fired = replace(sample.operations, firings=firings)
-    review = replace(sample, operations=fired, decisions=listed)
+    fired = give(sample.operations, firings=firings)
+    review = give(sample, operations=fired, decisions=listed)
     assert "name one" in next_tables.show_decisions(review)._repr_mimebundle_()["text/html"]
     assert "complaints" in next_tables.show_firings(review)._repr_mimebundle_()["text/html"]
     assert any(r["name"] == "firing" for r in review.findings())
 
 
 def test_nothing_fired_and_no_initiatives_are_said(sample: QuarterlyReview) -> None:
-    nothing = replace(sample.operations, firings=make_firings(), verdicts=())
-    review = replace(sample, operations=nothing)
+    nothing = give(sample.operations, firings=make_firings(), verdicts=())
+    review = give(sample, operations=nothing)
     assert "Nothing fired in 2026Q2" in next_tables.show_firings(review)._repr_mimebundle_()["text/plain"]
     assert "no initiatives in the playbook" in next_tables.show_initiatives(review)._repr_mimebundle_()["text/plain"]
 

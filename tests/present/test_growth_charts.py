@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from opslib.decide.growth.cell import CellChoice
 from opslib.decide.growth.model import GrowthModel, model_growth
 from opslib.present.display import CHART_MIME, SESSION, VEGA_MIME, ChartView, ListView
 from opslib.present.growth import charts
@@ -121,7 +124,8 @@ def _somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, sample_growth: GrowthModel) -> dict[str, GrowthModel]:
     made = {name: make(tmp_path_factory.mktemp("company")) for name, make in COMPANIES.items()}
-    return {"sample": sample_growth} | made
+    cell = CellChoice(dt.date(2026, 5, 4), 3)
+    return {"sample": replace(sample_growth, choice=cell)} | made
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +143,7 @@ def test_every_company_gets_a_chart_or_a_sentence(plot, company: str, views) -> 
         assert "nothing to show, because" in sentence
         assert company != "sample"
         return
-    bundle = view._repr_mimebundle_()
+    bundle, _ = view._repr_mimebundle_()
     assert {VEGA_MIME, CHART_MIME, "image/png", "text/plain"} == set(bundle)
     table = bundle[CHART_MIME]
     assert table["rows"]
@@ -165,7 +169,7 @@ def test_charts_are_drawn_where_there_is_something(company: str, drawn: int, vie
 def test_hostile_names_stay_data(plot: str, views) -> None:  # type: ignore[no-untyped-def]
     view = views["hostile", plot]
     assert isinstance(view, ChartView)
-    bundle = view._repr_mimebundle_()
+    bundle, _ = view._repr_mimebundle_()
     assert set(NAMES) <= {cell for row in bundle[CHART_MIME]["rows"] for cell in row}
     # What Vega runs: `sort` with names, for one, would be compiled into such an expression.
     expressions = _find_values(bundle[VEGA_MIME], {"expr", "signal", "update", "test", "init"})
@@ -184,7 +188,7 @@ def _find_values(specification: Any, keys: set[str]) -> list[str]:
 
 
 def _read_rows(view: ChartView) -> list[dict[str, Any]]:
-    table = view._repr_mimebundle_()[CHART_MIME]
+    table = view._repr_mimebundle_()[0][CHART_MIME]
     names = [c["name"] for c in table["columns"]]
     return [dict(zip(names, row, strict=True)) for row in table["rows"]]
 

@@ -78,7 +78,7 @@ def test_charts_carry_picture_specification_and_table(  # type: ignore[no-untype
 ) -> None:
     assert {CHART_MIME, "image/png", "text/plain"} == set(plot(sample)._repr_mimebundle_())
     monkeypatch.setenv("JPY_SESSION_NAME", "somebody looks")
-    bundle = plot(sample)._repr_mimebundle_()
+    bundle, _ = plot(sample)._repr_mimebundle_()
     assert {VEGA_MIME, CHART_MIME, "image/png", "text/plain"} == set(bundle)
     table = bundle[CHART_MIME]
     assert table["rows"]

@@ -16,22 +16,22 @@ from opslib.errors import InputError
 
 @dataclass(frozen=True)
 class ChurnInvestigation:
-    """Who leaves, and what to do about it.
+    """Who leaves, and what to do about it; each part is computed when it is first asked for.
 
     Attributes:
         scope: data, segment and days.
         leaving: who leaves and when.
         reasons: why; None where no month of leaving is known, or churn is not by inactivity.
-        worth: who is worth it; None without orders.
         recall: whom to win back and what it has brought; None where churn is not by activity.
+        worth: who is worth it; None without orders.
         missing: section -> the table that would light it up.
     """
 
     scope: Scope
     leaving: Leaving
     reasons: Reasons | None
-    worth: Worth | None
     recall: Recall | None
+    worth: Worth | None
     missing: dict[str, str]
 
     @property
@@ -74,10 +74,11 @@ def investigate_churn(
         experiment: the campaign to read out; empty: the last one with a holdout.
 
     Returns:
-        A `ChurnInvestigation`.
+        A `ChurnInvestigation`. What is wrong with the options is said at once; parts are computed when first asked for.
 
     Raises:
-        InputError: unfit data, an unknown definition, column, segment or campaign, a day outside the data.
+        InputError: unfit data, an unknown definition, column, segment or campaign, a day outside the data, a budget or
+            moment below nothing.
     """
     data.require_fit()
     scope = choose_scope(data, as_of=as_of, segment=segment)
@@ -93,15 +94,14 @@ def investigate_churn(
         payment_node_days=payment_node_days,
         column=column,
     )
-    active = leaving.churn is not None and kind != "subscription"
     reasons = recall = None
-    if active:
+    if leaving.defined and kind != "subscription":
         assert leaving.definition is not None
         reasons = explain_leaving(scope, leaving.definition)
         recall = plan_recall(scope, leaving.definition, budget_amount=budget_amount, experiment=experiment)
     elif experiment:
         raise InputError(f"experiment '{experiment}': a campaign needs users whose activity is known.")
-    return ChurnInvestigation(scope, leaving, reasons, measure_worth(scope), recall, _find_missing(scope, kind))
+    return ChurnInvestigation(scope, leaving, reasons, recall, measure_worth(scope), _find_missing(scope, kind))
 
 
 def _find_missing(scope: Scope, definition: str) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
 from opslib.measure.churn.definition import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
@@ -28,29 +30,91 @@ RETURN_RATE = 0.25
 
 @dataclass(frozen=True)
 class Leaving:
-    """Who leaves and when.
+    """Who leaves and when; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
+        basis: what leaving is told by.
         definition: when a user counts as gone; None for contracts whose tenure and end the data state.
+        column: the column of users that segments come from; empty where there is none.
+        nodes, payment_nodes: moments to look at, after the first day and after a payment.
         churn, by_segment: churn by month, of everybody and by `column`; None where churn is not defined.
         survival, survival_by_segment: how long users stay, from their first day (or start) on, and by `column`.
         since_payment: how long users stay after a payment until the next; None without orders.
         renewals, projection: of subscriptions, the shifted-beta-geometric model of who renews and its curve for a year
             more, by month; None and empty otherwise.
-        column: the column of users that segments come from; empty where there is none.
         note: why churn is not defined, or empty.
     """
 
+    scope: Scope
+    basis: Definition
     definition: ChurnDefinition | None
-    churn: ChurnResult | None
-    by_segment: ChurnResult | None
-    survival: SurvivalResult | None
-    survival_by_segment: SurvivalResult | None
-    since_payment: SurvivalResult | None
-    renewals: SbgFit | None
-    projection: pd.DataFrame
     column: str
-    note: str = ""
+    nodes: dict[str, tuple[int, int]]
+    payment_nodes: dict[str, tuple[int, int]]
+
+    @property
+    def defined(self) -> bool:
+        """Whether it is known after how many silent days, or by which date, a user counts as gone."""
+        return self.definition is not None and self.definition.inactive_days is not None
+
+    @property
+    def note(self) -> str:
+        return "" if self.definition is None or self.defined else " ".join(self.definition.notes)
+
+    @cached_property
+    def churn(self) -> ChurnResult | None:
+        return self._measure_churn("")
+
+    @cached_property
+    def by_segment(self) -> ChurnResult | None:
+        return self._measure_churn(self.column) if self.column else None
+
+    @cached_property
+    def survival(self) -> SurvivalResult | None:
+        return self._measure_survival("")
+
+    @cached_property
+    def survival_by_segment(self) -> SurvivalResult | None:
+        return self._measure_survival(self.column) if self.column else None
+
+    @cached_property
+    def since_payment(self) -> SurvivalResult | None:
+        if not self.defined or self.basis != "inactivity" or not self.scope.data.has("orders"):
+            return None
+        assert self.definition is not None
+        return _measure_since_payment(self._everything, self.definition, self.payment_nodes)
+
+    @property
+    def renewals(self) -> SbgFit | None:
+        return self._renewals[0]
+
+    @property
+    def projection(self) -> pd.DataFrame:
+        return self._renewals[1]
+
+    @property
+    def _everything(self) -> Scope:
+        return self.scope.narrow(now=False)
+
+    @cached_property
+    def _renewals(self) -> tuple[SbgFit | None, pd.DataFrame]:
+        if self.basis != "subscription" or (self.definition is not None and not self.defined):
+            return None, pd.DataFrame()
+        return _fit_renewals(self._everything, self.definition)
+
+    def _measure_churn(self, column: str) -> ChurnResult | None:
+        if not self.defined:
+            return None
+        assert self.definition is not None
+        return _measure_months(self._everything, self.basis, self.definition, column)
+
+    def _measure_survival(self, column: str) -> SurvivalResult | None:
+        if self.definition is None:
+            return _measure_tenures(self._everything, column)
+        return (
+            _measure_days(self._everything, self.basis, self.definition, column, self.nodes) if self.defined else None
+        )
 
     def findings(self) -> list[dict[str, Any]]:
         """Flat records of all parts."""
@@ -90,34 +154,68 @@ def measure_leaving(
     payment_node_days: int,
     column: str,
 ) -> Leaving:
-    """Measure who leaves and when."""
-    data, nodes = scope.data, _make_nodes(signup_node_days)
-    segments: dict[str, Any] = {"attributes": scope.attributes, "by": column} if column else {}
-    if definition == "subscription" and "tenure_months" in data.table("subscriptions").columns:
-        return _read_tenures(scope.restrict(data.table("subscriptions")), column)
-    activity = _choose_activity(scope, definition)
+    """Measure who leaves and when.
+
+    Raises:
+        InputError: the churn cannot be defined as asked for, or a node before the first day.
+    """
+    nodes = _make_nodes(signup_node_days), _make_nodes(payment_node_days, PAYMENT_SIDE)
+    if definition == "subscription" and "tenure_months" in scope.data.table("subscriptions").columns:
+        lives = _gather_tenures(scope.narrow(now=False), column)
+        return Leaving(scope, definition, None, column if "segment" in lives.columns else "", *nodes)
     churn = define_leaving(scope, definition, inactive_days=inactive_days, return_rate=return_rate)
-    if churn.inactive_days is None:
-        nothing = (None, None, None, None, None, None, pd.DataFrame())
-        return Leaving(churn, *nothing, column, " ".join(churn.notes))
-    options: dict[str, Any] = {"calendar": data.calendar}
-    spells = find_spells(activity, churn, **options).cache()
-    monthly = measure_churn(spells, churn)
-    by_segment = measure_churn(spells, churn, **segments) if column else None
-    orders = scope.table("orders")
-    lives = find_lifetimes(activity, churn, payments=orders, **segments, **options).cache()
-    everybody = lives.drop("segment") if column else lives
-    survival = measure_survival(everybody, nodes=nodes)
-    survival_by_segment = measure_survival(lives, by="segment", nodes=nodes) if column else None
-    since = None
-    if orders is not None and definition == "inactivity":
-        after = find_lifetimes(activity, churn, origins=orders, origin="each", **options)
-        since = measure_survival(after, nodes=_make_nodes(payment_node_days, PAYMENT_SIDE))
-    renewals, projection = None, pd.DataFrame()
-    if definition == "subscription":
-        months = everybody.select("left", duration_months=(everybody.duration_days // MONTH_DAYS).cast("int64"))
-        renewals, projection = project_renewals(measure_survival(months, unit="month"))
-    return Leaving(churn, monthly, by_segment, survival, survival_by_segment, since, renewals, projection, column)
+    return Leaving(scope, definition, churn, column, *nodes)
+
+
+@remember
+def _gather_spells(scope: Scope, basis: Definition, churn: ChurnDefinition) -> ir.Table:
+    return find_spells(_choose_activity(scope, basis), churn, calendar=scope.data.calendar).cache()
+
+
+@remember
+def _measure_months(scope: Scope, basis: Definition, churn: ChurnDefinition, column: str) -> ChurnResult:
+    return measure_churn(_gather_spells(scope, basis, churn), churn, **_name_segments(scope, column))
+
+
+@remember
+def _measure_days(
+    scope: Scope, basis: Definition, churn: ChurnDefinition, column: str, nodes: dict[str, tuple[int, int]]
+) -> SurvivalResult:
+    lives = find_lifetimes(
+        _choose_activity(scope, basis),
+        churn,
+        payments=scope.table("orders"),
+        calendar=scope.data.calendar,
+        **_name_segments(scope, column),
+    )
+    return measure_survival(lives, by="segment" if column else "", nodes=nodes)
+
+
+@remember
+def _measure_since_payment(scope: Scope, churn: ChurnDefinition, nodes: dict[str, tuple[int, int]]) -> SurvivalResult:
+    orders, calendar = scope.table("orders"), scope.data.calendar
+    after = find_lifetimes(scope.active_days, churn, origins=orders, origin="each", calendar=calendar)
+    return measure_survival(after, nodes=nodes)
+
+
+@remember
+def _fit_renewals(scope: Scope, churn: ChurnDefinition | None) -> tuple[SbgFit, pd.DataFrame]:
+    if churn is None:
+        return project_renewals(_measure_tenures(scope, ""))
+    subscriptions = _choose_activity(scope, "subscription")
+    lives = find_lifetimes(subscriptions, churn, calendar=scope.data.calendar)
+    months = lives.select("left", duration_months=(lives.duration_days // MONTH_DAYS).cast("int64"))
+    return project_renewals(measure_survival(months, unit="month"))
+
+
+@remember
+def _measure_tenures(scope: Scope, column: str) -> SurvivalResult:
+    lives = _gather_tenures(scope, column)
+    return measure_survival(lives, unit="month", by="segment" if column else "")
+
+
+def _name_segments(scope: Scope, column: str) -> dict[str, Any]:
+    return {"attributes": scope.attributes, "by": column} if column else {}
 
 
 def project_renewals(survival: SurvivalResult) -> tuple[SbgFit, pd.DataFrame]:
@@ -130,6 +228,11 @@ def define_leaving(
     scope: Scope, definition: Definition, *, inactive_days: int = 0, return_rate: float = RETURN_RATE
 ) -> ChurnDefinition:
     """Say when a user counts as gone: after `inactive_days`, or as many as make return less likely than a rate."""
+    return _define(scope.narrow(now=False), definition, inactive_days, return_rate)
+
+
+@remember
+def _define(scope: Scope, definition: Definition, inactive_days: int, return_rate: float) -> ChurnDefinition:
     activity = _choose_activity(scope, definition)
     if definition == "subscription":
         if "ended_at" not in activity.columns:
@@ -158,19 +261,18 @@ def _choose_activity(scope: Scope, definition: Definition) -> ir.Table:
 
 
 def _make_nodes(days: int, side: int = SIGNUP_SIDE) -> dict[str, tuple[int, int]]:
+    if days < 0:
+        raise InputError(f"A moment {days} days after the first day or a payment lies before it: give 0 or more.")
     return {f"day {days}": (max(days - side, 1), days + side)} if days else {}
 
 
-def _read_tenures(subscriptions: ir.Table, column: str) -> Leaving:
+@remember
+def _gather_tenures(scope: Scope, column: str) -> ir.Table:
     """Lifetimes as the data state them: how many months, and whether it ended."""
+    subscriptions = scope.restrict(scope.data.table("subscriptions"))
     lives = subscriptions.filter(subscriptions.tenure_months.notnull(), subscriptions.ended.notnull())
     segment = {"segment": lives[column].cast("string")} if column and column in lives.columns else {}
-    lives = lives.select(duration_months=lives.tenure_months.cast("int64"), left=lives.ended, **segment).cache()
-    column = column if segment else ""
-    everybody = lives.drop("segment") if segment else lives
-    by = measure_survival(lives, unit="month", by="segment") if segment else None
-    survival = measure_survival(everybody, unit="month")
-    return Leaving(None, None, None, survival, by, None, *project_renewals(survival), column)
+    return lives.select(duration_months=lives.tenure_months.cast("int64"), left=lives.ended, **segment)
 
 
 def list_moments(result: SurvivalResult) -> pd.DataFrame:

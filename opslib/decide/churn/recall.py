@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ibis
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY
+from opslib.decide.churn.worth import gather_orders
 from opslib.decide.scope import Scope
 from opslib.decide.winback.lists import Offer
-from opslib.decide.winback.plan import WinBackPlan, plan_win_back
+from opslib.decide.winback.plan import Candidates, WinBackPlan, check_budget, gather_candidates, plan_candidates
 from opslib.errors import InputError, suggest_name
 from opslib.measure.churn.definition import ChurnDefinition
 from opslib.measure.recall.arms import HOLDOUT, TREATED
@@ -32,19 +35,36 @@ NO_ORDER = "no_order"
 
 @dataclass(frozen=True)
 class Recall:
-    """Winning back.
+    """Winning back; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
+        silent_days: customers on the list have not been active for so many days.
+        budget_amount: what winning back may cost; 0: no limit.
+        experiment: the campaign to read out; empty where there is none.
         plan: who of the customers gone silent gets which offer by which channel; None without orders.
         measured: what the last campaign with a holdout brought; None where there was none.
         uplift: for whom of them it paid, by the tier that they were in before; None without orders.
-        silent_days: customers on the list have not been active for so many days.
     """
 
-    plan: WinBackPlan | None
-    measured: RecallResult | None
-    uplift: UpliftResult | None
+    scope: Scope
     silent_days: int
+    budget_amount: float
+    experiment: str
+
+    @cached_property
+    def plan(self) -> WinBackPlan | None:
+        if not self.scope.data.has("orders"):
+            return None
+        return plan_list(self.scope, self.silent_days, budget_amount=self.budget_amount)
+
+    @cached_property
+    def measured(self) -> RecallResult | None:
+        return _measure(self.scope.narrow(now=False), self.experiment) if self.experiment else None
+
+    @cached_property
+    def uplift(self) -> UpliftResult | None:
+        return _compare_tiers(self.scope.narrow(now=False), self.measured) if self.measured is not None else None
 
     def findings(self) -> list[dict[str, Any]]:
         """Flat records of all parts; never a user."""
@@ -57,12 +77,10 @@ def plan_recall(scope: Scope, definition: ChurnDefinition, *, budget_amount: flo
     """Plan the next recall, and measure the last one.
 
     Raises:
-        InputError: an experiment that is not there.
+        InputError: an experiment that is not there, or a budget below nothing.
     """
-    days = definition.need_days()
-    plan = plan_list(scope, days, budget_amount=budget_amount) if scope.data.has("orders") else None
-    measured = _measure(scope, experiment)
-    return Recall(plan, measured, None if measured is None else _compare_tiers(scope, measured), days)
+    check_budget(budget_amount)
+    return Recall(scope, definition.need_days(), budget_amount, _choose_campaign(scope, experiment))
 
 
 def plan_list(scope: Scope, silent_days: int, *, budget_amount: float = 0.0) -> WinBackPlan:
@@ -71,11 +89,27 @@ def plan_list(scope: Scope, silent_days: int, *, budget_amount: float = 0.0) -> 
     Raises:
         InputError: there are no orders.
     """
-    orders = scope.table("orders")
-    if orders is None:
+    if not scope.data.has("orders"):
         raise InputError("Winning back needs the table orders (user_id, ts, amount), which the playbook does not have.")
+    return _plan_list(scope.narrow(now=False), silent_days, budget_amount)
+
+
+@remember
+def _plan_list(scope: Scope, silent_days: int, budget_amount: float) -> WinBackPlan:
+    settings = scope.data.playbook.win_back
+    return plan_candidates(
+        _gather_candidates(scope, silent_days),
+        budget=budget_amount or None,
+        holdout=settings.holdout_rate,
+        cap_messages=settings.most_messages,
+        seed=settings.seed,
+    )
+
+
+@remember
+def _gather_candidates(scope: Scope, silent_days: int) -> Candidates:
     settings, data = scope.data.playbook.win_back, scope.data
-    customers = label_customers(orders, as_of=scope.as_of, calendar=data.calendar)
+    customers = label_customers(gather_orders(scope), as_of=scope.as_of, calendar=data.calendar)
     seen = scope.active_days.group_by("user_id").aggregate(last_day=lambda t: t.day.max())
     joined = customers.inner_join(seen, "user_id")
     silent = ibis.date(scope.as_of).delta(joined.last_day, unit="day") >= silent_days
@@ -90,7 +124,7 @@ def plan_list(scope: Scope, silent_days: int, *, budget_amount: float = 0.0) -> 
     if not costs and messages is not None:
         found = data.execute(messages.select("channel").distinct().order_by("channel").limit(20))
         costs = {str(name): 0.0 for name in found["channel"].dropna()}
-    return plan_win_back(
+    return gather_candidates(
         segments,
         messages,
         as_of=scope.as_of,
@@ -98,36 +132,47 @@ def plan_list(scope: Scope, silent_days: int, *, budget_amount: float = 0.0) -> 
         channels=costs,
         calendar=data.calendar,
         value="order_amount",
-        budget=budget_amount or None,
-        holdout=settings.holdout_rate,
-        cap_messages=settings.most_messages,
-        seed=settings.seed,
     )
 
 
-def _measure(scope: Scope, experiment: str) -> RecallResult | None:
-    exposures, orders, data = scope.table("exposures"), scope.table("orders"), scope.data
-    if exposures is None or (orders is None and not data.has("events")):
-        return None
-    arms = exposures.filter(exposures.variant.isin([TREATED, HOLDOUT]))
-    counted = arms.group_by("experiment").aggregate(last_at=arms.ts.max(), variants=arms.variant.nunique())
-    found = data.execute(counted.order_by([counted.last_at.desc(), "experiment"]))
-    names = [str(r.experiment) for r in found.itertuples() if r.variants == len((TREATED, HOLDOUT))]
+def _choose_campaign(scope: Scope, experiment: str) -> str:
+    """The campaign asked for, or the last one with a holdout; empty where none can be measured.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if not scope.data.has("exposures") or not (scope.data.has("orders") or scope.data.has("events")):
+        return ""
+    names = _list_campaigns(scope.narrow(now=False))
     if experiment and experiment not in names:
         known = f"There are: {', '.join(names)}." if names else "There is none."
         hint = suggest_name(experiment, names)
         raise InputError(f"No campaign '{experiment}' with the variants treated and holdout.{hint} {known}")
-    if not names:
-        return None
-    by, table = ("orders", orders) if orders is not None else ("events", scope.table("events"))
-    assert table is not None
-    chosen = experiment or names[0]
-    planned = data.playbook.experiments.get(chosen)
+    return experiment or next(iter(names), "")
+
+
+@remember
+def _list_campaigns(scope: Scope) -> list[str]:
+    exposures = scope.table("exposures")
+    assert exposures is not None
+    arms = exposures.filter(exposures.variant.isin([TREATED, HOLDOUT]))
+    counted = arms.group_by("experiment").aggregate(last_at=arms.ts.max(), variants=arms.variant.nunique())
+    found = scope.data.execute(counted.order_by([counted.last_at.desc(), "experiment"]))
+    return [str(r.experiment) for r in found.itertuples() if r.variants == len((TREATED, HOLDOUT))]
+
+
+@remember
+def _measure(scope: Scope, experiment: str) -> RecallResult:
+    exposures, data = scope.table("exposures"), scope.data
+    by = "orders" if data.has("orders") else "events"
+    table = scope.table(by)
+    assert exposures is not None and table is not None
+    planned = data.playbook.experiments.get(experiment)
     shares = planned.shares if planned is not None else None
     return measure_recall(
         exposures,
         {by: table},
-        experiment=chosen,
+        experiment=experiment,
         holdout_share=shares[HOLDOUT] / sum(shares.values()) if shares and HOLDOUT in shares else None,
         as_of=scope.as_of,
         by=by,
@@ -138,6 +183,7 @@ def _measure(scope: Scope, experiment: str) -> RecallResult | None:
     )
 
 
+@remember
 def _compare_tiers(scope: Scope, measured: RecallResult) -> UpliftResult | None:
     """For whom a campaign paid, by the tier of customers on the day before it began."""
     orders, exposures, data = scope.table("orders"), scope.table("exposures"), scope.data

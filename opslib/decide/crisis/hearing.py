@@ -6,6 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -13,6 +14,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period
 from opslib.decide.scope import Scope
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Change, adjust_p_values, compare_estimates, to_plain_record
@@ -28,13 +30,16 @@ from opslib.measure.voice import (
 
 # So many attributes of users are compared at most; further ones are rarely known to those who answer complaints.
 MOST_COLUMNS = 6
+TICKET_COLUMNS = ("ticket_id", "user_id", "opened_at", "is_complaint", "category", "closed_at")
 
 
 @dataclass(frozen=True)
 class Voice:
-    """What users say.
+    """What users say; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
+        unusual_days: days that groups are compared without.
         complaints, complaints_before: of the days looked at and of those before; None without tickets.
         tickets: how long the tickets of the days looked at waited; None without tickets.
         satisfaction, satisfaction_before: what they answered; None without surveys.
@@ -43,13 +48,48 @@ class Voice:
             others_rate (of everybody else), times_ratio, times_low, times_high, p_value, q_value: clearest first.
     """
 
-    complaints: ComplaintsResult | None
-    complaints_before: ComplaintsResult | None
-    tickets: TicketsResult | None
-    satisfaction: SatisfactionResult | None
-    satisfaction_before: SatisfactionResult | None
-    changes: dict[str, Change]
-    segments: pd.DataFrame
+    scope: Scope
+    unusual_days: tuple[dt.date, ...]
+
+    @cached_property
+    def complaints(self) -> ComplaintsResult | None:
+        return count_complaints(self.scope, self.scope.now) if self.scope.data.has("tickets") else None
+
+    @cached_property
+    def complaints_before(self) -> ComplaintsResult | None:
+        before = self.scope.before
+        return count_complaints(self.scope, before) if before is not None and self.scope.data.has("tickets") else None
+
+    @cached_property
+    def tickets(self) -> TicketsResult | None:
+        return _measure_tickets(self.scope.narrow()) if self.scope.data.has("tickets") else None
+
+    @cached_property
+    def satisfaction(self) -> SatisfactionResult | None:
+        return measure_answers(self.scope, self.scope.now) if self.scope.data.has("surveys") else None
+
+    @cached_property
+    def satisfaction_before(self) -> SatisfactionResult | None:
+        before = self.scope.before
+        return measure_answers(self.scope, before) if before is not None and self.scope.data.has("surveys") else None
+
+    @cached_property
+    def changes(self) -> dict[str, Change]:
+        changes = {}
+        if self.complaints is not None and self.complaints_before is not None:
+            for name in ("complaint_rate", "complaints_count"):
+                changes[name] = compare_estimates(getattr(self.complaints, name), getattr(self.complaints_before, name))
+        if self.satisfaction is not None and self.satisfaction_before is not None:
+            for name, estimate in self.satisfaction.estimates.items():
+                changes[name] = compare_estimates(estimate, self.satisfaction_before.estimates[name])
+        return changes
+
+    @cached_property
+    def segments(self) -> pd.DataFrame:
+        columns, cells = choose_columns(self.scope), None
+        if self.scope.data.has("tickets") and columns:
+            cells = count_complaints(self.scope, self.scope.now, columns, without=self.unusual_days).cells
+        return compare_segments(cells, columns)
 
     def findings(self) -> list[dict[str, Any]]:
         """Flat records: changes, categories, times to solve, segments."""
@@ -60,15 +100,6 @@ class Voice:
         return records + [{"name": "complaints_by_segment", **to_plain_record(row)} for row in rows]
 
 
-def read_known_tickets(scope: Scope) -> ir.Table | None:
-    """The segment's tickets up to the last day looked at; None where the data have none."""
-    if not scope.data.has("tickets"):
-        return None
-    table = scope.data.table("tickets")
-    end = ibis.timestamp(scope.data.calendar.day_start(scope.as_of + DAY))
-    return scope.restrict(table.filter(table.opened_at < end))
-
-
 def hear_users(scope: Scope, unusual_days: Sequence[dt.date] = ()) -> Voice:
     """Measure what users say now, and what they said before.
 
@@ -77,50 +108,60 @@ def hear_users(scope: Scope, unusual_days: Sequence[dt.date] = ()) -> Voice:
         unusual_days: days that groups are compared without: whoever was new or active just then would seem to complain
             more.
     """
-    tickets, surveys = read_known_tickets(scope), scope.table("surveys")
-    columns = choose_columns(scope)
-    now = before = waiting = None
-    if tickets is not None:
-        now = count_complaints(scope, tickets, scope.now)
-        before = None if scope.before is None else count_complaints(scope, tickets, scope.before)
-        waiting = measure_tickets(tickets, scope.now, as_of=scope.as_of, calendar=scope.data.calendar)
-    satisfied = satisfied_before = None
-    if surveys is not None:
-        satisfied = measure_answers(scope, surveys, scope.now)
-        satisfied_before = None if scope.before is None else measure_answers(scope, surveys, scope.before)
-    changes = {}
-    if now is not None and before is not None:
-        for name in ("complaint_rate", "complaints_count"):
-            changes[name] = compare_estimates(getattr(now, name), getattr(before, name))
-    if satisfied is not None and satisfied_before is not None:
-        for name, estimate in satisfied.estimates.items():
-            changes[name] = compare_estimates(estimate, satisfied_before.estimates[name])
-    cells = None
-    if tickets is not None and columns:
-        cells = count_complaints(scope, tickets, scope.now, columns, without=unusual_days).cells
-    return Voice(now, before, waiting, satisfied, satisfied_before, changes, compare_segments(cells, columns))
+    return Voice(scope, tuple(unusual_days))
+
+
+def gather_tickets(scope: Scope) -> ir.Table | None:
+    """The segment's tickets up to the last day looked at; None where the data have none."""
+    return _gather_tickets(scope.narrow(now=False)) if scope.data.has("tickets") else None
+
+
+@remember
+def _gather_tickets(scope: Scope) -> ir.Table:
+    table = scope.data.table("tickets")
+    end = ibis.timestamp(scope.data.calendar.day_start(scope.as_of + DAY))
+    known = scope.restrict(table.filter(table.opened_at < end))
+    return known.select(*(c for c in TICKET_COLUMNS if c in known.columns)).cache()
 
 
 def count_complaints(
-    scope: Scope,
-    tickets: ir.Table,
-    period: Period,
-    columns: tuple[str, ...] = (),
-    without: Sequence[dt.date] = (),
+    scope: Scope, period: Period, columns: tuple[str, ...] = (), without: Sequence[dt.date] = ()
 ) -> ComplaintsResult:
     """Complaints of a period, but for some of its days; without rates where activity is not known."""
+    left_out = tuple(day for day in without if period.start <= day < period.end)
+    return _count_complaints(scope.narrow(now=False), period, columns, left_out)
+
+
+@remember
+def _count_complaints(
+    scope: Scope, period: Period, columns: tuple[str, ...], left_out: tuple[dt.date, ...]
+) -> ComplaintsResult:
+    tickets, calendar = gather_tickets(scope), scope.data.calendar
+    assert tickets is not None
     active = scope.active_days if scope.data.has_activity else None
     attributes = scope.attributes if columns else None
-    calendar = scope.data.calendar
-    left_out = [day for day in without if period.start <= day < period.end]
     if left_out:
         tickets = tickets.filter(calendar.local_day(tickets.opened_at).notin(left_out))
         active = None if active is None else active.filter(active.day.notin(left_out))
     return measure_complaints(tickets, active, period, calendar=calendar, attributes=attributes, by=columns)
 
 
-def measure_answers(scope: Scope, surveys: ir.Table, period: Period) -> SatisfactionResult:
+@remember
+def _measure_tickets(scope: Scope) -> TicketsResult:
+    tickets = gather_tickets(scope)
+    assert tickets is not None
+    return measure_tickets(tickets, scope.now, as_of=scope.as_of, calendar=scope.data.calendar)
+
+
+def measure_answers(scope: Scope, period: Period) -> SatisfactionResult:
     """Satisfaction of a period."""
+    return _measure_answers(scope.narrow(now=False), period)
+
+
+@remember
+def _measure_answers(scope: Scope, period: Period) -> SatisfactionResult:
+    surveys = scope.table("surveys")
+    assert surveys is not None
     active = scope.active_days if scope.data.has_activity else None
     return measure_satisfaction(surveys, period, calendar=scope.data.calendar, active_days=active)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
-import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period, parse_date
-from opslib.decide.crisis.hearing import choose_columns, count_complaints, measure_answers, read_known_tickets
+from opslib.decide.crisis.hearing import choose_columns, count_complaints, gather_tickets, measure_answers
 from opslib.decide.scope import Scope
 from opslib.errors import InputError
 from opslib.explain.change import ChangeExplanation, explain_change
@@ -33,44 +34,84 @@ CATEGORY_COLUMNS = [
 
 @dataclass(frozen=True)
 class Incident:
-    """A stretch of days on which too many complained, or that was asked for.
+    """A stretch of days on which too many complained, or that was asked for; its parts are computed when asked for.
 
     Attributes:
+        scope: data, segment and days.
         period: its days.
         chosen: whether the day was given, or it is the worst stretch of the days looked at.
         unusual: its complaints lie outside what is expected, or above the threshold.
         fired_on: the day on which the rule fired (more than the threshold, so many days in a row); None where not.
         goes_on: its last day is the last day looked at.
         peak: the day with the most complaints.
-        complaints: of its days.
+        excess_count: complaints beyond what is expected.
         baseline: the days compared with, of which days outside the expected range are left out.
+        usual: those that were not: what `ComplaintsResult.daily` says of them.
+        usual_categories: complaints by day and category of the days known.
+        complaints: of its days.
         category: what most of the complaints beyond the usual are about.
         categories: category, complaints_count, complaining_users_count (user-days), complaint_rate, before_rate,
             times_ratio (as often as before, per active user), times_low, times_high, excess_count (beyond the usual);
             the most beyond first.
         times: of all complaints, how many times as often as before, per active user and day.
         users_count: users who complained of that category, each once.
-        excess_count: complaints beyond what is expected.
         satisfaction, nps: in its days against the baseline; None without surveys.
         who: which users' complaint rate rose apart from everybody's; None where that cannot be told.
     """
 
+    scope: Scope
     period: Period
     chosen: Chosen
     unusual: bool
     fired_on: dt.date | None
     goes_on: bool
     peak: dt.date
-    complaints: ComplaintsResult
-    baseline: Period | None
-    category: str
-    categories: pd.DataFrame
-    times: Estimate
-    users_count: int
     excess_count: float
-    satisfaction: Change | None
-    nps: Change | None
-    who: ChangeExplanation | None
+    baseline: Period | None
+    usual: pd.DataFrame
+    usual_categories: pd.DataFrame
+
+    @cached_property
+    def complaints(self) -> ComplaintsResult:
+        return count_complaints(self.scope, self.period, choose_columns(self.scope))
+
+    @cached_property
+    def categories(self) -> pd.DataFrame:
+        return _compare_categories(self.complaints, self.usual_categories, self.usual)
+
+    @property
+    def category(self) -> str:
+        return str(self.categories["category"].iloc[0]) if len(self.categories) else ""
+
+    @cached_property
+    def times(self) -> Estimate:
+        own, usual = self.complaints, self.usual
+        now, before = (float(frame["complaining_users_count"].sum()) for frame in (own.daily, usual))
+        if self.scope.data.has_activity:
+            of, before_of = float(own.active_count), float(usual["active_users_count"].sum())
+        else:
+            of, before_of = float(self.period.days), float(len(usual))
+        return estimate_times("complaints_ratio", now, of, before, before_of)
+
+    @cached_property
+    def users_count(self) -> int:
+        return _count_users(self.scope.narrow(now=False), self.period, self.category)
+
+    @property
+    def satisfaction(self) -> Change | None:
+        return self._answers[0]
+
+    @property
+    def nps(self) -> Change | None:
+        return self._answers[1]
+
+    @cached_property
+    def _answers(self) -> tuple[Change | None, Change | None]:
+        return _compare_answers(self.scope, self.period, self.baseline, self.usual)
+
+    @cached_property
+    def who(self) -> ChangeExplanation | None:
+        return _explain(self.scope.narrow(now=False), self.period, self.baseline)
 
     @property
     def complaints_count(self) -> int:
@@ -116,19 +157,33 @@ def find_incident(
     Raises:
         InputError: incident_on is no date, or lies outside the data.
     """
-    tickets = read_known_tickets(scope)
     day = check_day(scope, incident_on)
-    if tickets is None:
+    if not scope.data.has("tickets"):
         return None
     first = max(scope.span.start, min(scope.now.start, day or scope.now.start) - BASELINE_DAYS * DAY)
-    whole = count_complaints(scope, tickets, Period(first, scope.as_of + DAY, "all days needed"))
+    whole = count_complaints(scope, Period(first, scope.as_of + DAY, "all days needed"))
     days = mark_days(whole.daily, expected, threshold_rate)
     found = _choose_stretch(days, scope.now, day)
     if found is None:
         return None
     start, last = found
     stretch = Period(start, last + DAY, f"{start} to {last}" if last > start else str(start))
-    return _describe(scope, tickets, whole, days, stretch, "given" if day else "worst", times)
+    before = Period(max(scope.span.start, start - BASELINE_DAYS * DAY), start, "the days before")
+    baseline = None if before.days < FEWEST_BASELINE_DAYS else before
+    own = days.loc[str(start) : str(last)]
+    return Incident(
+        scope=scope,
+        period=stretch,
+        chosen="given" if day else "worst",
+        unusual=bool(own["flagged"].any()),
+        fired_on=_find_firing(own["over"], times),
+        goes_on=last == scope.as_of and bool(own["flagged"].iloc[-1]),
+        peak=pd.Timestamp(str(own["complaints_count"].idxmax())).date(),
+        excess_count=float((own["complaints_count"] - own["expected_count"]).sum()),
+        baseline=baseline,
+        usual=whole.daily.iloc[0:0] if baseline is None else _pick_usual(whole.daily, days, baseline),
+        usual_categories=whole.category_days,
+    )
 
 
 def check_day(scope: Scope, text: str) -> dt.date | None:
@@ -176,47 +231,6 @@ def _choose_stretch(days: pd.DataFrame, now: Period, day: dt.date | None) -> tup
     return max(inside, key=lambda s: (s[0], s[2]))[1:] if inside else None
 
 
-def _describe(
-    scope: Scope,
-    tickets: ir.Table,
-    whole: ComplaintsResult,
-    days: pd.DataFrame,
-    stretch: Period,
-    chosen: Chosen,
-    times: int,
-) -> Incident:
-    columns = choose_columns(scope)
-    complaints = count_complaints(scope, tickets, stretch, columns)
-    before = Period(max(scope.span.start, stretch.start - BASELINE_DAYS * DAY), stretch.start, "the days before")
-    baseline = None if before.days < FEWEST_BASELINE_DAYS else before
-    own = days.loc[str(stretch.start) : str(stretch.last_day)]
-    usual = whole.daily.iloc[0:0] if baseline is None else _pick_usual(whole.daily, days, baseline)
-    categories = _compare_categories(complaints, whole.category_days, usual)
-    category = str(categories["category"].iloc[0]) if len(categories) else ""
-    counts = complaints.daily["complaining_users_count"].sum(), usual["complaining_users_count"].sum()
-    by_days = not scope.data.has_activity
-    of = (stretch.days, len(usual)) if by_days else (complaints.active_count, usual["active_users_count"].sum())
-    satisfaction, nps = _compare_answers(scope, stretch, baseline, usual)
-    return Incident(
-        period=stretch,
-        chosen=chosen,
-        unusual=bool(own["flagged"].any()),
-        fired_on=_find_firing(own["over"], times),
-        goes_on=stretch.last_day == scope.as_of and bool(own["flagged"].iloc[-1]),
-        peak=pd.Timestamp(str(own["complaints_count"].idxmax())).date(),
-        complaints=complaints,
-        baseline=baseline,
-        category=category,
-        categories=categories,
-        times=estimate_times("complaints_ratio", float(counts[0]), float(of[0]), float(counts[1]), float(of[1])),
-        users_count=_count_users(scope, tickets, stretch, category),
-        excess_count=float((own["complaints_count"] - own["expected_count"]).sum()),
-        satisfaction=satisfaction,
-        nps=nps,
-        who=_explain(scope, tickets, complaints, baseline, columns),
-    )
-
-
 def _pick_usual(daily: pd.DataFrame, days: pd.DataFrame, baseline: Period) -> pd.DataFrame:
     """Days of the baseline that were not unusual themselves."""
     inside = (daily["day"] >= pd.Timestamp(baseline.start)) & (daily["day"] < pd.Timestamp(baseline.end))
@@ -261,7 +275,10 @@ def _find_firing(over: pd.Series, times: int) -> dt.date | None:
     return None
 
 
-def _count_users(scope: Scope, tickets: ir.Table, stretch: Period, category: str) -> int:
+@remember
+def _count_users(scope: Scope, stretch: Period, category: str) -> int:
+    tickets = gather_tickets(scope)
+    assert tickets is not None
     table = read_tickets(tickets, scope.data.calendar)
     inside = table.filter(
         table.is_complaint, table.category == category, table.day >= stretch.start, table.day < stretch.end
@@ -272,22 +289,22 @@ def _count_users(scope: Scope, tickets: ir.Table, stretch: Period, category: str
 def _compare_answers(
     scope: Scope, stretch: Period, baseline: Period | None, usual: pd.DataFrame
 ) -> tuple[Change | None, Change | None]:
-    surveys = scope.table("surveys")
-    if surveys is None or baseline is None:
+    if not scope.data.has("surveys") or baseline is None:
         return None, None
-    answers = measure_answers(scope, surveys, Period(baseline.start, stretch.end, "")).answers
+    answers = measure_answers(scope, Period(baseline.start, stretch.end, "")).answers
     own = answers[answers["day"] >= pd.Timestamp(stretch.start)]
     past = answers[answers["day"].isin(usual["day"])]
     pairs = [compare_estimates(estimate(own), estimate(past)) for estimate in (estimate_satisfaction, estimate_nps)]
     return pairs[0], pairs[1]
 
 
-def _explain(
-    scope: Scope, tickets: ir.Table, now: ComplaintsResult, baseline: Period | None, columns: tuple[str, ...]
-) -> ChangeExplanation | None:
+@remember
+def _explain(scope: Scope, period: Period, baseline: Period | None) -> ChangeExplanation | None:
+    columns = choose_columns(scope)
+    now = count_complaints(scope, period, columns)
     if baseline is None or not columns or now.cells.empty:
         return None
-    cells = [now.cells, count_complaints(scope, tickets, baseline, columns).cells]
+    cells = [now.cells, count_complaints(scope, baseline, columns).cells]
     # Somebody may complain on a day without activity: a share cannot be above one.
     own, past = (c.assign(complaining_count=c[["complaining_count", "active_count"]].min(axis=1)) for c in cells)
     if past.empty:

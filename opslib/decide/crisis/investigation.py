@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from opslib.data.source import Data
 from opslib.decide.crisis.hearing import Voice, hear_users
-from opslib.decide.crisis.incident import Incident, find_incident
+from opslib.decide.crisis.incident import Incident, check_day, find_incident
 from opslib.decide.crisis.market import MarketEffects, measure_market_events
 from opslib.decide.crisis.plan import CrisisPlan, plan_crisis
 from opslib.decide.crisis.queue import SeverityQueue, order_tickets
 from opslib.decide.crisis.timeline import Timeline, draw_timeline, expect_complaints, list_unusual_days
 from opslib.decide.scope import Scope, choose_scope
-from opslib.decide.series import SeriesReader
+from opslib.decide.series import SeriesReader, open_reader
 from opslib.errors import InputError
+from opslib.measure.expected import ExpectedResult
 
 # The handbook's: more than 5% of active users complain, three days running.
 THRESHOLD_RATE, TIMES = 0.05, 3
@@ -22,10 +24,11 @@ THRESHOLD_RATE, TIMES = 0.05, 3
 
 @dataclass(frozen=True)
 class VoiceInvestigation:
-    """What users say, and what to do about it.
+    """What users say, and what to do about it; each part is computed when it is first asked for.
 
     Attributes:
-        scope: data, segment and days.
+        scope, reader: data, segment and days, and their series.
+        incident_on: a day of the incident asked for; empty: the worst is.
         threshold_rate, times: the rule: more than this share complain, so many days in a row.
         voice: complaints, tickets and surveys, now and before.
         incident: the one asked for, or the worst of the days looked at; None where no day stands out.
@@ -37,15 +40,43 @@ class VoiceInvestigation:
     """
 
     scope: Scope
+    reader: SeriesReader
+    incident_on: str
     threshold_rate: float
     times: int
-    voice: Voice
-    incident: Incident | None
-    timeline: Timeline | None
-    queue: SeverityQueue | None
-    plan: CrisisPlan | None
     market: MarketEffects
     missing: dict[str, str]
+
+    @cached_property
+    def voice(self) -> Voice:
+        return hear_users(self.scope, list_unusual_days(self._expected))
+
+    @cached_property
+    def incident(self) -> Incident | None:
+        return find_incident(
+            self.scope,
+            self._expected,
+            incident_on=self.incident_on,
+            threshold_rate=self.threshold_rate,
+            times=self.times,
+        )
+
+    @cached_property
+    def timeline(self) -> Timeline | None:
+        incident = self.incident
+        return None if incident is None else draw_timeline(self.scope, self.reader, incident.period, incident.peak)
+
+    @cached_property
+    def queue(self) -> SeverityQueue | None:
+        return order_tickets(self.scope, None if self.incident is None else self.incident.period)
+
+    @cached_property
+    def plan(self) -> CrisisPlan | None:
+        return plan_crisis(self.scope, self.incident)
+
+    @property
+    def _expected(self) -> ExpectedResult | None:
+        return expect_complaints(self.reader, self.scope.segment)
 
     @property
     def currency(self) -> str:
@@ -85,7 +116,7 @@ def investigate_voice(
         times: so many days in a row make the rule fire.
 
     Returns:
-        A `VoiceInvestigation`.
+        A `VoiceInvestigation`. What is wrong with the options is said at once; parts are computed when first asked for.
 
     Raises:
         InputError: unfit data, an unknown segment, a day outside the data, a threshold that is no share.
@@ -96,22 +127,10 @@ def investigate_voice(
     if times < 1:
         raise InputError(f"times {times}: a rule takes at least one day.")
     scope = choose_scope(data, as_of=as_of, segment=segment, days=days)
-    reader = SeriesReader(data, as_of=scope.as_of)
-    expected = expect_complaints(scope, reader)
-    incident = find_incident(scope, expected, incident_on=incident_on, threshold_rate=threshold_rate, times=times)
-    timeline = None if incident is None else draw_timeline(scope, reader, incident.period, incident.peak)
-    return VoiceInvestigation(
-        scope,
-        threshold_rate,
-        times,
-        hear_users(scope, list_unusual_days(expected)),
-        incident,
-        timeline,
-        order_tickets(scope, None if incident is None else incident.period),
-        plan_crisis(scope, incident),
-        measure_market_events(scope, reader),
-        _find_missing(data),
-    )
+    check_day(scope, incident_on)
+    reader = open_reader(data, scope.as_of)
+    market = measure_market_events(scope, reader)
+    return VoiceInvestigation(scope, reader, incident_on, threshold_rate, times, market, _find_missing(data))
 
 
 def _find_missing(data: Data) -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.operations import MarketEvent
 from opslib.data.periods import DAY
 from opslib.decide.scope import Scope
 from opslib.decide.series import SeriesReader
+from opslib.decide.series.asked import check_segment
 from opslib.measure.counterfactual.before_after import compare_series
 from opslib.measure.counterfactual.differences import difference_in_differences
 from opslib.measure.estimate import Unit, adjust_p_values, to_plain, to_plain_record
@@ -33,9 +36,10 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class MarketEffects:
-    """What happened after the marked events.
+    """What happened after the marked events; it is computed when it is first asked for.
 
     Attributes:
+        scope, reader: data, segment and days, and their series.
         events: those of the playbook up to the last day looked at, the last first.
         effects: event, date, segment (exposed; empty: everybody), metric, method, actual (mean of the weeks after),
             expected (had the exposed moved as the others did; of before and after: as it was before), effect, low,
@@ -44,8 +48,13 @@ class MarketEffects:
             before and after), note (why there is no number).
     """
 
+    scope: Scope
+    reader: SeriesReader
     events: tuple[MarketEvent, ...]
-    effects: pd.DataFrame
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        return _compare_events(self.scope.narrow(now=False), self.reader, self.events)
 
     def findings(self) -> list[dict[str, Any]]:
         """One record an event, segment and metric."""
@@ -54,9 +63,21 @@ class MarketEffects:
 
 
 def measure_market_events(scope: Scope, reader: SeriesReader) -> MarketEffects:
-    """Compare the four weeks after each marked event with what the unexposed say would have come."""
+    """Compare the four weeks after each marked event with what the unexposed say would have come.
+
+    Raises:
+        InputError: an event names a segment that is not there.
+    """
     known = [e for e in scope.data.playbook.market_events if scope.span.start < e.date <= scope.as_of]
     events = tuple(sorted(known, key=lambda e: e.date, reverse=True))
+    if scope.data.has_activity:
+        for segment in dict.fromkeys(segment for event in events for segment in event.exposed):
+            check_segment(scope.data, segment)
+    return MarketEffects(scope, reader, events)
+
+
+@remember
+def _compare_events(scope: Scope, reader: SeriesReader, events: tuple[MarketEvent, ...]) -> pd.DataFrame:
     rows = []
     if scope.data.has_activity:
         for event in events:
@@ -68,7 +89,7 @@ def measure_market_events(scope: Scope, reader: SeriesReader) -> MarketEffects:
         frame.loc[part.index, "q_value"] = adjust_p_values(part["p_value"].astype(float))
     controlled = frame["method"] == CONTROLLED
     frame.loc[controlled, "clear"] = frame.loc[controlled, "q_value"].astype(float) <= LEVEL
-    return MarketEffects(events, frame)
+    return frame
 
 
 def _measure(scope: Scope, reader: SeriesReader, event: MarketEvent, segment: str, metric: str) -> dict[str, Any]:
@@ -86,7 +107,6 @@ def _measure(scope: Scope, reader: SeriesReader, event: MarketEvent, segment: st
                   "low": change.low, "high": change.high, "relative_rate": change.relative}  # fmt: skip
         note = change.now.note or change.before.note
         return head | values | {"method": DESCRIPTIVE, "clear": change.clear, "sound": False, "note": note}
-    scope.data.check_segment(segment)
     column, _, value = segment.partition(":")
     series = reader.read(metric, by=column)
     exposed = [s.partition(":")[2] for s in event.exposed if s.partition(":")[0] == column]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.operations import CrisisSettings
 from opslib.data.periods import DAY, Period
-from opslib.decide.crisis.hearing import read_known_tickets
+from opslib.decide.crisis.hearing import gather_tickets
 from opslib.decide.scope import Scope
 from opslib.measure.estimate import to_plain_record
 from opslib.measure.voice import read_tickets
@@ -30,9 +33,11 @@ TICKET_COLUMNS = ["rank", "ticket_id", "category", "is_complaint", "opened_at", 
 
 @dataclass(frozen=True)
 class SeverityQueue:
-    """The tickets to answer, in order.
+    """The tickets to answer, in order; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
+        incident: the days of the incident; None without one.
         now_at: the end of the last day looked at, in the company's time; waiting is counted up to it.
         categories: rank, category, severe (the playbook names it in its order), solve_hours (its clock), open_count,
             complaints_count (of those open), overdue_count, due_soon_count (within 24 hours), oldest_hours,
@@ -42,9 +47,21 @@ class SeverityQueue:
             first 50 in order. Never a user.
     """
 
-    now_at: dt.datetime
-    categories: pd.DataFrame
-    tickets: pd.DataFrame
+    scope: Scope
+    incident: Period | None
+
+    @property
+    def now_at(self) -> dt.datetime:
+        calendar = self.scope.data.calendar
+        return calendar.wall_clock(calendar.day_start(self.scope.as_of + DAY))
+
+    @cached_property
+    def categories(self) -> pd.DataFrame:
+        return _count_categories(self.scope.narrow(now=False), self.incident)
+
+    @cached_property
+    def tickets(self) -> pd.DataFrame:
+        return _list_tickets(self.scope.narrow(now=False), self.incident)
 
     @property
     def open_count(self) -> int:
@@ -63,24 +80,30 @@ class SeverityQueue:
 
 def order_tickets(scope: Scope, incident: Period | None) -> SeverityQueue | None:
     """Put the open tickets in order of severity, then of when they are due; None without tickets."""
-    tickets = read_known_tickets(scope)
-    if tickets is None:
-        return None
-    calendar, crisis = scope.data.calendar, scope.data.playbook.crisis
-    end = calendar.day_start(scope.as_of + DAY)
-    moment = ibis.timestamp(end)
+    return SeverityQueue(scope, incident) if scope.data.has("tickets") else None
+
+
+def _time_tickets(scope: Scope, incident: Period | None) -> ir.Table:
+    """Tickets that wait, or were opened in the incident, with how long they have waited and their clock."""
+    tickets, calendar = gather_tickets(scope), scope.data.calendar
+    assert tickets is not None
+    moment = ibis.timestamp(calendar.day_start(scope.as_of + DAY))
     table = read_tickets(tickets, calendar)
-    hours = _find_clock(table.category, crisis)
     until = (table.closed_at < moment).fill_null(False).ifelse(table.closed_at, moment)
     inside = ibis.literal(False) if incident is None else table.day.between(incident.start, incident.last_day)
     timed = table.mutate(
         open=(table.closed_at >= moment).fill_null(True),
-        solve_hours=hours,
+        solve_hours=_find_clock(table.category, scope.data.playbook.crisis),
         waited_hours=until.delta(table.opened_at, unit="second") / 3600.0,
         in_incident=inside,
     )
     timed = timed.mutate(late=timed.waited_hours > timed.solve_hours)
-    timed = timed.filter(timed.open | timed.in_incident)
+    return timed.filter(timed.open | timed.in_incident)
+
+
+@remember
+def _count_categories(scope: Scope, incident: Period | None) -> pd.DataFrame:
+    timed, crisis = _time_tickets(scope, incident), scope.data.playbook.crisis
     soon = ~timed.late & (timed.waited_hours + SOON_HOURS > timed.solve_hours)
     counted = timed.group_by("category", "solve_hours").aggregate(
         open_count=timed.open.sum(),
@@ -98,8 +121,7 @@ def order_tickets(scope: Scope, incident: Period | None) -> SeverityQueue | None
     frame = frame.sort_values(["place", "overdue_count", "open_count", "category"],
                               ascending=[True, False, False, True], ignore_index=True)  # fmt: skip
     frame["rank"] = range(1, len(frame) + 1)
-    now_at = calendar.wall_clock(end)
-    return SeverityQueue(now_at, frame[CATEGORY_COLUMNS], _list_tickets(scope, timed, frame, now_at))
+    return frame[CATEGORY_COLUMNS]
 
 
 def _find_clock(category: Any, crisis: CrisisSettings) -> Any:
@@ -108,8 +130,10 @@ def _find_clock(category: Any, crisis: CrisisSettings) -> Any:
     return ibis.cases(*known, else_=other) if known else other
 
 
-def _list_tickets(scope: Scope, timed: Any, categories: pd.DataFrame, now_at: dt.datetime) -> pd.DataFrame:
-    place = categories.set_index("category")["rank"].to_dict()
+@remember
+def _list_tickets(scope: Scope, incident: Period | None) -> pd.DataFrame:
+    place = _count_categories(scope, incident).set_index("category")["rank"].to_dict()
+    timed = _time_tickets(scope, incident)
     waiting = timed.filter(timed.open)
     if not place:
         return pd.DataFrame(columns=TICKET_COLUMNS)

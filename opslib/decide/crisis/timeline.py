@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ibis
@@ -12,8 +13,10 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
+from opslib.data.memory import remember
+from opslib.data.operations import Holiday
 from opslib.data.periods import DAY, Period
-from opslib.decide.crisis.hearing import read_known_tickets
+from opslib.decide.crisis.hearing import gather_tickets
 from opslib.decide.scope import Scope
 from opslib.decide.series import SeriesReader
 from opslib.measure.estimate import compare_estimates, estimate_count, to_plain_record
@@ -51,9 +54,11 @@ HOUR_COUNTS = (
 
 @dataclass(frozen=True)
 class Timeline:
-    """What happened when.
+    """What happened when; each part is computed when it is first asked for.
 
     Attributes:
+        scope, reader: data, segment and days, and their series.
+        incident, peak: its days, and the day with the most complaints.
         days: metric, day, value, expected, low, high (95 of 100 days lie inside), outside ("low", "high" or ""),
             in_incident; two weeks before the incident to a week after. Expected from the days before each day.
         losses: metric, days_count, actual, expected, difference (actual - expected, summed over the incident's days),
@@ -71,12 +76,42 @@ class Timeline:
         holidays: those of the playbook that the incident lies in; its days are held against ordinary ones.
     """
 
-    days: pd.DataFrame
-    losses: pd.DataFrame
-    hours: pd.DataFrame
-    burst: dict[str, Any]
-    missing: dict[str, str]
-    holidays: tuple[str, ...]
+    scope: Scope
+    reader: SeriesReader
+    incident: Period
+    peak: dt.date
+
+    @property
+    def days(self) -> pd.DataFrame:
+        return self._followed[0]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        return self._followed[1]
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        return sum_losses(self.days)
+
+    @property
+    def hours(self) -> pd.DataFrame:
+        return self._hours[0]
+
+    @property
+    def burst(self) -> dict[str, Any]:
+        return self._hours[1]
+
+    @property
+    def holidays(self) -> tuple[str, ...]:
+        return tuple(h.name for h in self.scope.data.playbook.holidays if _touches(h, self.incident))
+
+    @cached_property
+    def _followed(self) -> tuple[pd.DataFrame, dict[str, str]]:
+        return _follow_days(self.reader, self.scope.segment, self.incident)
+
+    @cached_property
+    def _hours(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        return _follow_hours(self.scope.narrow(now=False), self.incident, self.peak)
 
     def loss(self, metric: str) -> dict[str, Any] | None:
         """One metric's loss; None where it could not be followed."""
@@ -91,9 +126,10 @@ class Timeline:
         return records + ([{"name": "incident_burst", **to_plain_record(self.burst)}] if self.burst else [])
 
 
-def expect_complaints(scope: Scope, reader: SeriesReader) -> ExpectedResult | None:
+@remember
+def expect_complaints(reader: SeriesReader, segment: str) -> ExpectedResult | None:
     """What was expected of every day's complaints; None where there are no tickets."""
-    series = reader.read("complaints_count", segment=scope.segment)
+    series = reader.read("complaints_count", segment=segment)
     if series.frame.empty:
         return None
     # Holidays are judged as well: a wave of complaints in a sale is one all the same.
@@ -109,14 +145,23 @@ def list_unusual_days(expected: ExpectedResult | None) -> list[dt.date]:
 
 def draw_timeline(scope: Scope, reader: SeriesReader, incident: Period, peak: dt.date) -> Timeline:
     """Follow an incident by day and by hour, and add up what it cost."""
-    first = max(scope.span.start, incident.start - DAYS_BEFORE * DAY)
-    last = min(scope.as_of, incident.last_day + DAYS_AFTER * DAY)
+    return Timeline(scope, reader, incident, peak)
+
+
+def _touches(holiday: Holiday, incident: Period) -> bool:
+    return holiday.last_day >= incident.start and holiday.start <= incident.last_day
+
+
+@remember
+def _follow_days(reader: SeriesReader, of_segment: str, incident: Period) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`Timeline.days` and `Timeline.missing`."""
+    first = max(reader.span.start, incident.start - DAYS_BEFORE * DAY)
+    last = min(reader.as_of, incident.last_day + DAYS_AFTER * DAY)
     parts, missing = [], {}
     # A holiday with the incident in it is held against ordinary days, for nothing else says what was expected.
-    holidays = [h for h in scope.data.playbook.holidays if h.last_day < incident.start or h.start > incident.last_day]
-    inside = [h.name for h in scope.data.playbook.holidays if h not in holidays]
+    holidays = [h for h in reader.data.playbook.holidays if not _touches(h, incident)]
     for metric in DAY_METRICS:
-        segment = "" if metric in TRAFFIC_METRICS else scope.segment
+        segment = "" if metric in TRAFFIC_METRICS else of_segment
         series = reader.read(metric, segment=segment)
         if series.frame.empty:
             missing[metric] = series.note
@@ -130,8 +175,7 @@ def draw_timeline(scope: Scope, reader: SeriesReader, incident: Period, peak: dt
         parts.append(shown.rename(columns={"period_start": "day", "unusual": "outside"}).assign(metric=metric))
     days = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=DAY_COLUMNS)
     days["in_incident"] = days["day"].between(pd.Timestamp(incident.start), pd.Timestamp(incident.last_day))
-    hours, burst = _follow_hours(scope, incident, peak)
-    return Timeline(days[DAY_COLUMNS], sum_losses(days), hours, burst, missing, tuple(inside))
+    return days[DAY_COLUMNS], missing
 
 
 def sum_losses(days: pd.DataFrame) -> pd.DataFrame:
@@ -177,6 +221,7 @@ def _sum_days(part: pd.DataFrame) -> tuple[float, float, float, float]:
     )
 
 
+@remember
 def _follow_hours(scope: Scope, incident: Period, peak: dt.date) -> tuple[pd.DataFrame, dict[str, Any]]:
     start, end = incident.start, incident.end
     if incident.days > MOST_HOURLY_DAYS:
@@ -203,20 +248,19 @@ def _count_hours(scope: Scope, first: dt.date, end: dt.date) -> list[pd.DataFram
     calendar = scope.data.calendar
     start_at, end_at = (ibis.timestamp(calendar.day_start(day)) for day in (first, end))
 
-    def fetch(table: ir.Table, ts: Any, **sums: Any) -> pd.DataFrame:
-        inside = table.mutate(at=calendar.local_time(ts).truncate("h")).filter((ts >= start_at) & (ts < end_at))
+    def fetch(table: ir.Table, time: str, **sums: Any) -> pd.DataFrame:
+        inside = table.filter(table[time] >= start_at, table[time] < end_at)
+        inside = inside.mutate(at=calendar.local_time(inside[time]).truncate("h"))
         counted = inside.group_by("at").aggregate(**{name: make(inside) for name, make in sums.items()})
         frame = scope.data.execute(counted)
         return frame.assign(at=pd.to_datetime(frame["at"])).set_index("at").sort_index().astype(float)
 
     frames = []
-    tickets = read_known_tickets(scope)
+    tickets = gather_tickets(scope)
     if tickets is not None:
         once = read_tickets(tickets, calendar)
         frames.append(
-            fetch(
-                once, once.opened_at, tickets_count=lambda t: t.count(), complaints_count=lambda t: t.is_complaint.sum()
-            )
+            fetch(once, "opened_at", tickets_count=lambda t: t.count(), complaints_count=lambda t: t.is_complaint.sum())
         )
     traffic = scope.data.table("traffic") if scope.data.has("traffic") else None
     if traffic is not None:
@@ -225,12 +269,10 @@ def _count_hours(scope: Scope, first: dt.date, end: dt.date) -> list[pd.DataFram
             sums["errors_count"] = lambda t: t.errors.sum()
         if "p95_ms" in traffic.columns:
             sums["p95_ms"] = lambda t: (t.p95_ms * t.requests).sum() / t.requests.sum().nullif(0)
-        frames.append(fetch(traffic, traffic.ts, **sums))
+        frames.append(fetch(traffic, "ts", **sums))
     orders = scope.table("orders")
     if orders is not None:
-        frames.append(
-            fetch(orders, orders.ts, orders_count=lambda t: t.count(), revenue_amount=lambda t: t.amount.sum())
-        )
+        frames.append(fetch(orders, "ts", orders_count=lambda t: t.count(), revenue_amount=lambda t: t.amount.sum()))
     return frames
 
 

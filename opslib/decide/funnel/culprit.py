@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from opslib.data.periods import DAY, Period
-from opslib.decide.funnel.path import FunnelPath
+from opslib.data.memory import remember
+from opslib.data.periods import DAY
+from opslib.decide.funnel.path import FunnelPath, list_columns
+from opslib.decide.funnel.stages import collect_arrivals, count_step, explain_counts, explain_step
 from opslib.decide.funnel.visits import (
     THE_REST,
     THE_SEGMENT,
@@ -24,10 +27,9 @@ from opslib.decide.funnel.visits import (
     make_trend,
 )
 from opslib.decide.scope import Scope
-from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change
+from opslib.explain.change import ChangeExplanation
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile, to_plain_record
 from opslib.measure.experiment.before_after import BeforeAfterResult
-from opslib.measure.funnel.arrivals import list_arrivals
 
 # Up to so many days a point a day; beyond, a point a week.
 DAILY_DAYS = 35
@@ -36,10 +38,36 @@ NEW_LEVEL = 0.01
 
 
 @dataclass(frozen=True)
-class Culprit:
-    """Where the change of a step comes from.
+class Found:
+    """Which users the change of a step sits in.
 
     Attributes:
+        refined, kind, segment, new, expected, lost: see `Culprit`.
+        inside, outside: users who went on and users, in the segment and elsewhere, now; None without a segment.
+    """
+
+    refined: ChangeExplanation | None = None
+    kind: str = ""
+    segment: dict[str, str] = field(default_factory=dict)
+    new: dict[str, str] = field(default_factory=dict)
+    inside: tuple[int, int] | None = None
+    outside: tuple[int, int] | None = None
+    expected: float | None = None
+    lost: tuple[float, float, float] | None = None
+
+    @property
+    def peers(self) -> dict[str, str] | None:
+        """Users alike in all but the value that is new; None where none is."""
+        return {c: v for c, v in self.segment.items() if c not in self.new} if self.new else None
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """Where the change of a step comes from; each part is computed when it is first asked for.
+
+    Attributes:
+        scope, path, step: the days, the funnel and the step.
+        fixed_on: the day from which a repair was out; None where none was named.
         explanation: the step's rate explained, over all users who got to the step before; None without columns.
         refined: where the first cause is a value that is new, its users against all others of the same days, which
             says whom among them it concerns; None otherwise.
@@ -61,21 +89,87 @@ class Culprit:
             no repair was named, or under seven days lie on either side.
     """
 
-    explanation: ChangeExplanation | None
-    refined: ChangeExplanation | None
-    columns: tuple[str, ...]
-    kind: str
-    segment: dict[str, str]
-    new: dict[str, str]
-    inside: Estimate | None
-    outside: Estimate | None
-    expected: float | None
-    yardstick: str
-    lost: tuple[float, float, float] | None
-    trend: pd.DataFrame
-    trend_days: int
-    ending: Ending | None
-    repair: BeforeAfterResult | None
+    scope: Scope
+    path: FunnelPath
+    step: int
+    fixed_on: dt.date | None = None
+
+    @cached_property
+    def explanation(self) -> ChangeExplanation | None:
+        known = list_columns(self.scope, self.path)
+        return explain_step(self.scope, self.path, self.step) if known else None
+
+    @cached_property
+    def _found(self) -> Found:
+        return _find_segment(self.scope.narrow(before=True), self.path, self.step)
+
+    @property
+    def refined(self) -> ChangeExplanation | None:
+        return self._found.refined
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        if self.explanation is None or self.segment:
+            return tuple(self.segment)
+        splits = self.explanation.splits.assign(size=self.explanation.splits["rate_effect_rate"].abs())
+        return tuple(splits.sort_values("size", ascending=False)["dimension"])
+
+    @property
+    def kind(self) -> str:
+        return self._found.kind
+
+    @property
+    def segment(self) -> dict[str, str]:
+        return self._found.segment
+
+    @property
+    def new(self) -> dict[str, str]:
+        return self._found.new
+
+    @property
+    def inside(self) -> Estimate | None:
+        return None if self._found.inside is None else estimate_rate(f"step{self.step}_rate", *self._found.inside)
+
+    @property
+    def outside(self) -> Estimate | None:
+        return None if self._found.outside is None else estimate_rate(f"step{self.step}_rate", *self._found.outside)
+
+    @property
+    def expected(self) -> float | None:
+        return self._found.expected
+
+    @property
+    def yardstick(self) -> str:
+        return "" if not self.segment else "peers" if self.new else "itself"
+
+    @property
+    def lost(self) -> tuple[float, float, float] | None:
+        return self._found.lost
+
+    @cached_property
+    def trend(self) -> pd.DataFrame:
+        return _make_trend(self.scope.narrow(before=True), self.path, self.step, self.trend_days)
+
+    @property
+    def trend_days(self) -> int:
+        assert self.scope.before is not None
+        return 1 if (self._last - self.scope.before.start).days <= DAILY_DAYS else WEEK_DAYS
+
+    @cached_property
+    def ending(self) -> Ending | None:
+        return _look_at_end(self.scope.narrow(before=True), self.path, self.step) if self.segment else None
+
+    @cached_property
+    def repair(self) -> BeforeAfterResult | None:
+        if self.fixed_on is None:
+            return None
+        visits = _list_visits(self.scope.narrow(before=True), self.path, self.step)
+        return compare_repair(visits, self.lasting, self.scope, last=self._last, fixed_on=self.fixed_on)
+
+    @property
+    def _last(self) -> dt.date:
+        """The last day of which it is known who went on."""
+        return find_last_day(self.scope, self.path)
 
     @property
     def lasting(self) -> dict[str, str]:
@@ -110,98 +204,68 @@ class Culprit:
         return records
 
 
-def find_culprit(
-    scope: Scope,
-    path: FunnelPath,
-    events: ir.Table,
-    step: int,
-    columns: list[str],
-    options: dict[str, Any],
-    fixed_on: dt.date | None = None,
-) -> Culprit:
+def find_culprit(scope: Scope, path: FunnelPath, step: int, fixed_on: dt.date | None = None) -> Culprit:
     """Find where the change of a step comes from; `fixed_on` is the day from which a repair was out."""
+    return Culprit(scope, path, step, fixed_on)
+
+
+def find_last_day(scope: Scope, path: FunnelPath) -> dt.date:
+    """The last day on which users came who have had their whole window."""
+    return scope.as_of - path.window_days * DAY
+
+
+@remember
+def _find_segment(scope: Scope, path: FunnelPath, step: int) -> Found:
     assert scope.before is not None
-    name = f"step{step}_rate"
-    arrivals = [
-        collect_arrivals(scope, path, events, step, columns, period, options) for period in (scope.before, scope.now)
-    ]
-    explanation, refined, first = None, None, None
-    segment: dict[str, str] = {}
-    new: dict[str, str] = {}
-    before, now = (pd.DataFrame(),) * 2
-    if columns:
-        before, now = (count_outcomes(rows, dimensions=columns, numerator="converted") for rows in arrivals)
-        explanation = _explain(before, now, columns, name)
-        first = pick_cause(explanation)
-    if first is not None:
-        segment = read_segment(str(first["segment"]))
-        if first["before_count"] < MINIMUM_DENOMINATOR:
-            new, rest = dict(segment), [c for c in columns if c not in segment]
-            inside = mark_segment(now, segment)
-            refined = _explain(now[~inside], now[inside], rest, name) if rest else None
-        if refined is not None:
-            concerned = refined.causes[refined.causes["kind"].isin(["rate", "both"])]
-            segment |= read_segment(str(concerned["segment"].iloc[0])) if len(concerned) else {}
-        if not new:
-            new = find_new_value(before, now, segment, columns)
-            segment |= new
-    ordered: tuple[str, ...] = ()
-    if explanation is not None:
-        splits = explanation.splits.assign(size=explanation.splits["rate_effect_rate"].abs())
-        ordered = tuple(splits.sort_values("size", ascending=False)["dimension"])
-    attempts = [
-        collect_arrivals(scope, path, events, step, columns, period, options | {"unit": "attempts"})
-        for period in (scope.before, scope.now)
-    ]
-    visits = ibis.union(*attempts).cache()
-    last = scope.as_of - path.window_days * DAY
-    width = 1 if (last - scope.before.start).days <= DAILY_DAYS else WEEK_DAYS
-    trend = make_trend(visits, segment, scope, last=last, width=width)
-    peers = {c: v for c, v in segment.items() if c not in new}
-    repair = None if fixed_on is None else compare_repair(visits, peers, scope, last=last, fixed_on=fixed_on)
+    columns = list_columns(scope, path)
+    if not columns:
+        return Found()
+    before, now = (count_step(scope, path, step, period) for period in (scope.before, scope.now))
+    first = pick_cause(explain_step(scope, path, step))
     if first is None:
-        nothing = (None, None, None, "", None)
-        return Culprit(explanation, refined, ordered, "", {}, {}, *nothing, trend, width, None, repair)
-    sides = [_add_up(now, mark_segment(now, segment)), _add_up(now, ~mark_segment(now, segment))]
-    expected, lost = _count_lost(before, now, segment, peers if new else None)
-    ending = look_at_end(visits, segment, peers if new else None, scope, last)
-    return Culprit(
-        explanation,
+        return Found()
+    segment, new, refined = read_segment(str(first["segment"])), {}, None
+    if first["before_count"] < MINIMUM_DENOMINATOR:
+        new, rest = dict(segment), [c for c in columns if c not in segment]
+        inside = mark_segment(now, segment)
+        refined = explain_counts(now[~inside], now[inside], rest, f"step{step}_rate") if rest else None
+    if refined is not None:
+        concerned = refined.causes[refined.causes["kind"].isin(["rate", "both"])]
+        segment |= read_segment(str(concerned["segment"].iloc[0])) if len(concerned) else {}
+    if not new:
+        new = find_new_value(before, now, segment, columns)
+        segment |= new
+    inside = mark_segment(now, segment)
+    found = Found(
         refined,
-        tuple(segment),
         "new" if new else str(first["kind"]),
         segment,
         new,
-        estimate_rate(name, *sides[0]),
-        estimate_rate(name, *sides[1]),
-        expected,
-        "peers" if new else "itself",
-        lost,
-        trend,
-        width,
-        ending,
-        repair,
+        _add_up(now, inside),
+        _add_up(now, ~inside),
     )
+    expected, lost = _count_lost(before, now, segment, found.peers)
+    return replace(found, expected=expected, lost=lost)
 
 
-def collect_arrivals(
-    scope: Scope,
-    path: FunnelPath,
-    events: ir.Table,
-    step: int,
-    columns: list[str],
-    period: Period,
-    options: dict[str, Any],
-) -> ir.Table:
-    """Users who got to the step before, with what is known of them: see `list_arrivals`."""
-    own = [c for c in columns if c in events.columns]
-    other = [c for c in columns if c not in own]
-    found = list_arrivals(events, path.steps, step=step, columns=own, period=period, **options)
-    if other:
-        users = scope.attributes.group_by("user_id").aggregate(**{c: scope.attributes[c].min() for c in other})
-        joined = found.left_join(users, "user_id")
-        found = joined.select(*found.columns, *other)
-    return found.cache()
+@remember
+def _list_visits(scope: Scope, path: FunnelPath, step: int) -> ir.Table:
+    """All attempts that got to the step before, of the days before and now."""
+    assert scope.before is not None
+    parts = [collect_arrivals(scope, path, step, period, unit="attempts") for period in (scope.before, scope.now)]
+    return ibis.union(*parts).cache()
+
+
+@remember
+def _make_trend(scope: Scope, path: FunnelPath, step: int, width: int) -> pd.DataFrame:
+    visits, segment = _list_visits(scope, path, step), _find_segment(scope, path, step).segment
+    return make_trend(visits, segment, scope, last=find_last_day(scope, path), width=width)
+
+
+@remember
+def _look_at_end(scope: Scope, path: FunnelPath, step: int) -> Ending:
+    visits, found = _list_visits(scope, path, step), _find_segment(scope, path, step)
+    return look_at_end(visits, found.segment, found.peers, scope, find_last_day(scope, path))
 
 
 def pick_cause(explanation: ChangeExplanation) -> pd.Series | None:
@@ -229,12 +293,6 @@ def mark_segment(counts: pd.DataFrame, segment: Mapping[str, str]) -> pd.Series:
     for column, value in segment.items():
         mask &= counts[column].astype(str) == value
     return mask
-
-
-def _explain(before: pd.DataFrame, after: pd.DataFrame, columns: list[str], name: str) -> ChangeExplanation:
-    return explain_change(
-        before, after, dimensions=columns, numerator="converted", denominator="users_count", name=name, repeats="parts"
-    )
 
 
 def find_new_value(

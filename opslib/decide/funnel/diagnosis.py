@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from opslib.data.periods import Period, parse_date
+from opslib.data.periods import parse_date
 from opslib.data.source import Data
 from opslib.decide.funnel.culprit import Culprit, find_culprit
-from opslib.decide.funnel.path import FunnelPath, choose_path, gather_events
-from opslib.decide.funnel.trial import Trial, plan_repair, read_trial
+from opslib.decide.funnel.path import FunnelPath, choose_path, list_columns
+from opslib.decide.funnel.profile import describe_stopped
+from opslib.decide.funnel.stages import measure_curve, measure_path
+from opslib.decide.funnel.trial import Trial, choose_experiment, plan_repair, read_trial
 from opslib.decide.scope import Scope, check_breakdown, choose_scope
 from opslib.errors import InputError
 from opslib.explain.decompose import StepSplit, split_steps
+from opslib.explain.portrait import PortraitResult
 from opslib.measure.estimate import Change
-from opslib.measure.funnel.follow import ConversionCurve, FunnelComparison, compare_funnels, measure_conversion_curve
-from opslib.measure.funnel.funnel import FunnelResult, measure_funnel
+from opslib.measure.funnel.follow import ConversionCurve, FunnelComparison, compare_funnels
+from opslib.measure.funnel.funnel import FunnelResult
 from opslib.measure.sample_size import ExperimentPlan
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What was asked for beyond days, users and path; empty or 0 where the diagnosis chooses.
+
+    Attributes:
+        step, breakdown, experiment: see `diagnose_funnel`.
+        fixed_on: the day from which a repair was out; None for none.
+    """
+
+    step: int = 0
+    breakdown: str = ""
+    experiment: str = ""
+    fixed_on: dt.date | None = None
+
+
+@dataclass(frozen=True)
 class FunnelDiagnosis:
-    """What is wrong with a funnel.
+    """What is wrong with a funnel; each part is computed when it is first asked for.
 
     Attributes:
         scope: data, segment and days.
         path: the funnel's steps.
-        now: the funnel of the days looked at, by `breakdown`.
+        asked: what was asked for: step, breakdown, experiment and the day of a repair.
+        whole: the funnel of the days looked at, of all users.
+        now: the same, by `breakdown` too.
         comparison: against the days before; None where the data do not reach back.
         split: the overall change split to the steps; None without a comparison.
         step: number of the step that is explained, from 2.
         culprit: where that step's change comes from; None without a comparison.
+        profile: who stopped before that step, against those who went on; None without attributes.
         breakdown: the column that the funnel is broken down by; empty where there is none.
         curve: share converted by time since the entry, open windows included.
         trial: the experiment read out; None without one.
@@ -41,16 +64,65 @@ class FunnelDiagnosis:
 
     scope: Scope
     path: FunnelPath
-    now: FunnelResult
-    comparison: FunnelComparison | None
-    split: StepSplit | None
-    step: int
-    culprit: Culprit | None
-    breakdown: str
-    curve: ConversionCurve
-    trial: Trial | None
-    plan: ExperimentPlan | None
-    missing: dict[str, str]
+    asked: Asked
+
+    @cached_property
+    def whole(self) -> FunnelResult:
+        return measure_path(self.scope, self.path, self.scope.now)
+
+    @cached_property
+    def now(self) -> FunnelResult:
+        return measure_path(self.scope, self.path, self.scope.now, by=self.breakdown)
+
+    @cached_property
+    def comparison(self) -> FunnelComparison | None:
+        if self.scope.before is None:
+            return None
+        return compare_funnels(self.whole, measure_path(self.scope, self.path, self.scope.before))
+
+    @cached_property
+    def split(self) -> StepSplit | None:
+        if self.comparison is None:
+            return None
+        counts = [part.steps["converted_count"].tolist() for part in (self.comparison.before, self.whole)]
+        return split_steps(*counts, steps=self.path.labels)
+
+    @cached_property
+    def step(self) -> int:
+        return self.asked.step or _pick_step(self.split, self.whole)
+
+    @cached_property
+    def culprit(self) -> Culprit | None:
+        if self.scope.before is None:
+            return None
+        return find_culprit(self.scope, self.path, self.step, self.asked.fixed_on)
+
+    @cached_property
+    def profile(self) -> PortraitResult | None:
+        return describe_stopped(self.scope, self.path, self.step)
+
+    @cached_property
+    def breakdown(self) -> str:
+        if self.asked.breakdown:
+            return self.asked.breakdown
+        moved = self.culprit.columns if self.culprit is not None else ()
+        return next(iter(moved or list_columns(self.scope, self.path)), "")
+
+    @cached_property
+    def curve(self) -> ConversionCurve:
+        return measure_curve(self.scope, self.path, self.scope.now)
+
+    @cached_property
+    def trial(self) -> Trial | None:
+        return read_trial(self.scope, self.path, self.asked.experiment)
+
+    @cached_property
+    def plan(self) -> ExperimentPlan | None:
+        return plan_repair(self.whole, self.path, self.culprit, self.step, self.scope)
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        return _find_missing(self.scope, list_columns(self.scope, self.path))
 
     @property
     def step_names(self) -> tuple[str, str]:
@@ -69,7 +141,7 @@ class FunnelDiagnosis:
 
     def _parts(self) -> Iterator[Any]:
         yield self.now
-        for part in (self.comparison, self.split, self.culprit, self.curve, self.trial, self.plan):
+        for part in (self.comparison, self.split, self.culprit, self.curve, self.trial, self.plan, self.profile):
             if part is not None:
                 yield part
 
@@ -105,7 +177,7 @@ def diagnose_funnel(
         fixed_on: the day from which a repair was out, as ISO text: before and after are compared, as a description.
 
     Returns:
-        A `FunnelDiagnosis`.
+        A `FunnelDiagnosis`. What is wrong with the options is said at once; parts are computed when first asked for.
 
     Raises:
         InputError: unfit data, an unknown funnel, event, column, segment or experiment, a day outside the data.
@@ -116,62 +188,11 @@ def diagnose_funnel(
     if step and not 2 <= step <= len(path.steps):
         raise InputError(f"step {step}: this funnel's steps to explain are 2 to {len(path.steps)}, or 0 to choose.")
     repaired = parse_date(fixed_on, name="fixed_on") if fixed_on else None
-    events = gather_events(scope, path).cache()
-    columns = list_columns(scope, events)
-    check_breakdown(breakdown, columns)
-    options: dict[str, Any] = {
-        "as_of": scope.as_of,
-        "window": path.window,
-        "calendar": data.calendar,
-        "order": path.order,
-        "exclusions": path.exclusions,
-        "hold": path.hold,
-    }
-
-    def measure(period: Period, by: str = "") -> FunnelResult:
-        attributes = scope.attributes if by and by not in events.columns else None
-        return measure_funnel(events, path.steps, period=period, breakdown=by, attributes=attributes, **options)
-
-    now = measure(scope.now, breakdown)
-    comparison = split = culprit = None
-    if scope.before is not None:
-        comparison = compare_funnels(now, measure(scope.before))
-        counts = [part.steps["converted_count"].tolist() for part in (comparison.before, now)]
-        split = split_steps(*counts, steps=path.labels)
-    step = step or _pick_step(split, now)
-    if comparison is not None:
-        culprit = find_culprit(scope, path, events, step, columns, options, repaired)
-    if not breakdown:
-        breakdown = next(iter(culprit.columns if culprit is not None and culprit.columns else columns), "")
-        now = measure(scope.now, breakdown) if breakdown else now
-    curve = measure_conversion_curve(events, path.steps, period=scope.now, **options)
-    trial = read_trial(scope, path, events, experiment)
-    plan = plan_repair(now, path, culprit, step, scope)
-    return FunnelDiagnosis(
-        scope,
-        path,
-        now,
-        comparison,
-        split,
-        step,
-        culprit,
-        breakdown,
-        curve,
-        trial,
-        plan,
-        _find_missing(scope, columns),
-    )
-
-
-def list_columns(scope: Scope, events: Any) -> list[str]:
-    """Columns of the events, then of users, with few enough values to be groups."""
-    texts = [
-        name
-        for name in events.columns
-        if name not in ("user_id", "ts", "event", "session_id")
-        and (events[name].type().is_string() or events[name].type().is_boolean())
-    ]
-    return scope.find_groups(events, texts) + [name for name in scope.dimensions if name not in texts]
+    if breakdown:
+        check_breakdown(breakdown, list_columns(scope, path))
+    if experiment:
+        choose_experiment(scope, experiment)
+    return FunnelDiagnosis(scope, path, Asked(step, breakdown, experiment, repaired))
 
 
 def _pick_step(split: StepSplit | None, now: FunnelResult) -> int:

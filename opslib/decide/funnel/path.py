@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
+from opslib.data.memory import remember
 from opslib.data.playbook import FunnelSettings
 from opslib.data.source import Data
 from opslib.decide.scope import Scope
@@ -65,6 +66,7 @@ class FunnelPath:
         ]
 
 
+@remember
 def choose_path(data: Data, text: str = "", *, window_days: float = 0) -> FunnelPath:
     """Choose a funnel.
 
@@ -158,8 +160,12 @@ def gather_events(scope: Scope, path: FunnelPath) -> ir.Table:
         user_id, ts, event and the columns of the events. Where a step called `order` or `sign_up` is no event, the
         orders or sign-ups stand for it.
     """
+    return _gather_events(scope, path.events)
+
+
+def _gather_events(scope: Scope, names: Sequence[str]) -> ir.Table:
     events = scope.table("events")
-    missing = [name for name in path.events if name in OTHER_TABLES]
+    missing = [name for name in names if name in OTHER_TABLES]
     if events is not None and missing:
         known = set(_list_names(scope.data))
         missing = [name for name in missing if name not in known]
@@ -170,6 +176,35 @@ def gather_events(scope: Scope, path: FunnelPath) -> ir.Table:
         rows = rows.filter(rows[time] < ibis.timestamp(scope.data.calendar.day_start(scope.as_of + dt.timedelta(1))))
         tables.append(_name_rows(rows, name, time))
     return _stack(tables)
+
+
+def keep_events(scope: Scope, path: FunnelPath) -> ir.Table:
+    """The same, kept in the engine: several stages read them."""
+    others = tuple(name for name in path.events if name in OTHER_TABLES)
+    return _keep_events(scope.narrow(now=False), others)
+
+
+@remember
+def _keep_events(scope: Scope, names: tuple[str, ...]) -> ir.Table:
+    return _gather_events(scope, names).cache()
+
+
+def list_columns(scope: Scope, path: FunnelPath) -> list[str]:
+    """Columns of the events, then of users, with few enough values to be groups."""
+    others = tuple(name for name in path.events if name in OTHER_TABLES)
+    return _list_columns(scope.narrow(now=False), others)
+
+
+@remember
+def _list_columns(scope: Scope, names: tuple[str, ...]) -> list[str]:
+    events = _keep_events(scope, names)
+    texts = [
+        name
+        for name in events.columns
+        if name not in ("user_id", "ts", "event", "session_id")
+        and (events[name].type().is_string() or events[name].type().is_boolean())
+    ]
+    return scope.find_groups(events, texts) + [name for name in scope.dimensions if name not in texts]
 
 
 def _name_rows(rows: ir.Table, name: str, time: str) -> ir.Table:

@@ -8,9 +8,10 @@ from typing import Any
 import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.playbook import ExperimentSettings
 from opslib.decide.funnel.culprit import Culprit
-from opslib.decide.funnel.path import FunnelPath
+from opslib.decide.funnel.path import FunnelPath, keep_events
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
 from opslib.measure.experiment.experiment import Behavior, ExperimentResult, Metric, measure_experiment
@@ -45,49 +46,75 @@ class Trial:
         return self.result.findings()
 
 
-def read_trial(scope: Scope, path: FunnelPath, events: ir.Table, experiment: str = "") -> Trial | None:
-    """Read out an experiment by whether users got to the funnel's last step within its window after exposure.
+def choose_experiment(scope: Scope, experiment: str = "") -> str:
+    """Choose an experiment.
 
     Args:
+        scope: data, segment and days.
         experiment: which one; empty: of those with a control, the one that users entered last.
 
     Returns:
-        A `Trial`; None where the data have no experiment with a control.
+        Its name; empty where the data have no experiment with a control.
 
     Raises:
         InputError: there is no such experiment, or its control is not among its variants.
     """
-    exposures = scope.table("exposures")
-    if exposures is None:
+    if not scope.data.has("exposures"):
         if experiment:
             raise InputError(f"experiment '{experiment}': the playbook has no table exposures.")
-        return None
-    variants = list_variants(scope, exposures)
-    settings = scope.data.playbook.experiments
+        return ""
+    variants = _list_variants(scope.narrow(now=False))
     names = list(dict.fromkeys(variants["experiment"]))
     if experiment and experiment not in names:
         known = f"There are: {', '.join(names)}." if names else "Nobody was exposed to any."
         raise InputError(f"There is no experiment '{experiment}'.{suggest_name(experiment, names)} {known}")
-    able = [
-        name
-        for name in names
-        if settings.get(name, ExperimentSettings()).control in set(variants[variants["experiment"] == name]["variant"])
-    ]
+    able = _list_able(scope)
     chosen = experiment or next(iter(able), "")
-    if not chosen:
-        return None
-    if chosen not in able:
+    if chosen and chosen not in able:
         found = ", ".join(sorted(variants[variants["experiment"] == chosen]["variant"]))
         raise InputError(
             f"experiment '{chosen}' has the variants {found}, and none of them is its control. "
             f'Name it in the playbook: [experiments.{chosen}] control = "..."'
         )
-    plan = settings.get(chosen, ExperimentSettings())
-    tables, metrics = make_metrics(scope, path, events)
+    return chosen
+
+
+def _list_able(scope: Scope) -> list[str]:
+    """Experiments that have a control."""
+    variants, settings = _list_variants(scope.narrow(now=False)), scope.data.playbook.experiments
+    return [
+        name
+        for name in dict.fromkeys(variants["experiment"])
+        if settings.get(name, ExperimentSettings()).control in set(variants[variants["experiment"] == name]["variant"])
+    ]
+
+
+def read_trial(scope: Scope, path: FunnelPath, experiment: str = "") -> Trial | None:
+    """Read out an experiment by whether users got to the funnel's last step within its window after exposure.
+
+    Args:
+        experiment: which one, as in `choose_experiment`.
+
+    Returns:
+        A `Trial`; None where the data have no experiment with a control.
+
+    Raises:
+        InputError: as `choose_experiment`.
+    """
+    chosen = choose_experiment(scope, experiment)
+    return _read_trial(scope.narrow(now=False), path, chosen) if chosen else None
+
+
+@remember
+def _read_trial(scope: Scope, path: FunnelPath, experiment: str) -> Trial:
+    exposures = scope.table("exposures")
+    assert exposures is not None
+    plan = scope.data.playbook.experiments.get(experiment, ExperimentSettings())
+    tables, metrics = make_metrics(scope, path, keep_events(scope, path))
     result = measure_experiment(
         exposures,
         tables,
-        experiment=chosen,
+        experiment=experiment,
         metrics=metrics,
         as_of=scope.as_of,
         control=plan.control,
@@ -97,7 +124,14 @@ def read_trial(scope: Scope, path: FunnelPath, events: ir.Table, experiment: str
         attribute_columns=scope.dimensions or None,
         planned_users=plan.planned_users,
     )
-    return Trial(result, path.labels[-1], tuple(name for name in able if name != chosen))
+    return Trial(result, path.labels[-1], tuple(name for name in _list_able(scope) if name != experiment))
+
+
+@remember
+def _list_variants(scope: Scope) -> pd.DataFrame:
+    exposures = scope.table("exposures")
+    assert exposures is not None
+    return list_variants(scope, exposures)
 
 
 def list_variants(scope: Scope, exposures: ir.Table) -> pd.DataFrame:

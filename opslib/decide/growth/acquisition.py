@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ibis
-import ibis.expr.types as ir
 
+from opslib.data.memory import remember
+from opslib.data.periods import Period
 from opslib.decide.costs import find_channels, find_rewards, find_spend
 from opslib.decide.scope import Scope
 from opslib.measure.acquisition import BudgetShiftResult, measure_budget_shift
@@ -27,9 +29,10 @@ AGES_DAYS = (30, 90, 180)
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What growth costs; a part is None where its tables are missing.
+    """What growth costs; a part is None where its tables are missing, and computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
         channels, before: new, activated and retained users and their cost by channel, in the two periods.
         domains: the same by public and private domain.
         shift: what moved spend brought.
@@ -39,14 +42,72 @@ class Acquisition:
         referral: users brought by users.
     """
 
-    channels: ChannelsResult
-    before: ChannelsResult | None
-    domains: ChannelsResult | None
-    shift: BudgetShiftResult | None
-    value: LifetimeValueResult | None
-    payback: PaybackResult | None
-    moved: MovedUsersResult | None
-    referral: ReferralResult | None
+    scope: Scope
+
+    @cached_property
+    def channels(self) -> ChannelsResult:
+        return _measure_channels(self.scope.narrow(now=False), self.scope.now)
+
+    @cached_property
+    def before(self) -> ChannelsResult | None:
+        return _measure_channels(self.scope.narrow(now=False), self.scope.before) if self.scope.before else None
+
+    @cached_property
+    def domains(self) -> ChannelsResult | None:
+        return _measure_domains(self.scope.narrow()) if self.has_domains else None
+
+    @cached_property
+    def shift(self) -> BudgetShiftResult | None:
+        return _measure_shift(self.scope.narrow(before=True)) if self.has_shift else None
+
+    @cached_property
+    def value(self) -> LifetimeValueResult | None:
+        return _measure_value(self.scope.narrow(now=False)) if self.has_value else None
+
+    @cached_property
+    def payback(self) -> PaybackResult | None:
+        if self.value is None:
+            return None
+        costs = self.channels.cac_by_group()
+        return compare_value_to_cost(self.value, costs) if costs else None
+
+    @cached_property
+    def moved(self) -> MovedUsersResult | None:
+        return _measure_moved(self.scope.narrow(now=False)) if self.has_moves else None
+
+    @cached_property
+    def referral(self) -> ReferralResult | None:
+        return _measure_referral(self.scope.narrow()) if self.has_referrals else None
+
+    @property
+    def has_domains(self) -> bool:
+        """Tell whether users are in a public or a private domain."""
+        return "domain" in self.scope.dimensions
+
+    @property
+    def has_shift(self) -> bool:
+        """Tell whether what was spent on channels is known, now and before."""
+        data, segment = self.scope.data, self.scope.segment
+        known = find_spend(data, segment) is not None and find_channels(data) is not None
+        return known and self.scope.before is not None
+
+    @property
+    def has_value(self) -> bool:
+        """Tell whether it is known what users brought, and who brought nothing.
+
+        Where whoever buys is active, a first active day is a first order, and nobody is acquired without one.
+        """
+        return self.scope.data.has("orders") and self.scope.data.activity_name != "orders"
+
+    @property
+    def has_moves(self) -> bool:
+        """Tell whether it is known when users moved to the private domain."""
+        return "private_since" in self.scope.data.attributes.columns
+
+    @property
+    def has_referrals(self) -> bool:
+        """Tell whether it is known who brought whom."""
+        return self.scope.data.has("referrals")
 
     def findings(self) -> list[dict[str, Any]]:
         """Flat records of all parts."""
@@ -56,60 +117,50 @@ class Acquisition:
 
 def measure_acquisition_costs(scope: Scope) -> Acquisition:
     """Measure what growth costs."""
-    data, days = scope.data, scope.active_days
-    channels, spend = find_channels(data), find_spend(data, scope.segment)
-    options: dict[str, Any] = {"as_of": scope.as_of, "channels": channels, "spend": spend}
-    now, before = (
-        measure_channels(days, period, rewards=find_rewards(data, period, scope.segment), **options) if period else None
-        for period in (scope.now, scope.before)
-    )
-    assert now is not None
-    value = _measure_value(scope, channels)
-    shift = None
-    if spend is not None and channels is not None and scope.before is not None:
-        shift = measure_budget_shift(days, scope.now, scope.before, as_of=scope.as_of, channels=channels, spend=spend)
-    costs = now.cac_by_group()
-    return Acquisition(
-        now,
-        before,
-        _measure_domains(scope, options),
-        shift,
-        value,
-        compare_value_to_cost(value, costs) if value is not None and costs else None,
-        _measure_moved(scope),
-        _measure_referral(scope),
-    )
+    return Acquisition(scope)
 
 
-def _measure_value(scope: Scope, channels: ir.Table | None) -> LifetimeValueResult | None:
-    orders = scope.table("orders")
-    if orders is None or scope.data.activity_name == "orders":
-        # Where whoever buys is active, a first active day is a first order, and nobody is acquired without one.
-        return None
-    groups = channels.select("user_id", group="channel") if channels is not None else None
+@remember
+def _measure_channels(scope: Scope, period: Period) -> ChannelsResult:
+    rewards = find_rewards(scope.data, period, scope.segment)
+    return measure_channels(scope.active_days, period, rewards=rewards, **_find_costs(scope))
+
+
+@remember
+def _measure_domains(scope: Scope) -> ChannelsResult:
+    groups = scope.data.attributes.select("user_id", group="domain")
+    rewards = find_rewards(scope.data, scope.now, scope.segment)
+    return measure_channels(scope.active_days, scope.now, rewards=rewards, groups=groups, **_find_costs(scope))
+
+
+@remember
+def _measure_shift(scope: Scope) -> BudgetShiftResult:
+    assert scope.before is not None
+    return measure_budget_shift(scope.active_days, scope.now, scope.before, **_find_costs(scope))
+
+
+def _find_costs(scope: Scope) -> dict[str, Any]:
+    spend = find_spend(scope.data, scope.segment)
+    return {"as_of": scope.as_of, "channels": find_channels(scope.data), "spend": spend}
+
+
+@remember
+def _measure_value(scope: Scope) -> LifetimeValueResult:
+    orders, channels = scope.table("orders"), find_channels(scope.data)
+    assert orders is not None
     return measure_lifetime_value(
         orders,
         find_first_days(scope.active_days),
         ages_days=AGES_DAYS,
         as_of=scope.as_of,
-        breakdown=groups,
+        breakdown=channels.select("user_id", group="channel") if channels is not None else None,
         calendar=scope.data.calendar,
     )
 
 
-def _measure_domains(scope: Scope, options: dict[str, Any]) -> ChannelsResult | None:
-    if "domain" not in scope.dimensions:
-        return None
-    attributes = scope.data.attributes
-    groups = attributes.select("user_id", group="domain")
-    rewards = find_rewards(scope.data, scope.now, scope.segment)
-    return measure_channels(scope.active_days, scope.now, rewards=rewards, groups=groups, **options)
-
-
-def _measure_moved(scope: Scope) -> MovedUsersResult | None:
+@remember
+def _measure_moved(scope: Scope) -> MovedUsersResult:
     attributes = scope.attributes
-    if "private_since" not in attributes.columns:
-        return None
     # Users of private channels were there from the start and could not move.
     if "domain" in attributes.columns:
         attributes = attributes.filter(attributes.domain.fill_null("") != "private")
@@ -125,9 +176,8 @@ def _measure_moved(scope: Scope) -> MovedUsersResult | None:
     )
 
 
-def _measure_referral(scope: Scope) -> ReferralResult | None:
-    if not scope.data.has("referrals"):
-        return None
+@remember
+def _measure_referral(scope: Scope) -> ReferralResult:
     referrals = scope.data.table("referrals")
     if scope.segment:
         referrals = referrals.semi_join(scope.active_days, [ibis._.inviter_id == scope.active_days.user_id])

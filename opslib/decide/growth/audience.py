@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ibis.expr.types as ir
 
+from opslib.data.memory import remember
+from opslib.data.periods import Period
 from opslib.decide.scope import Scope
 from opslib.measure.activity import (
     ActivityResult,
@@ -18,6 +21,7 @@ from opslib.measure.activity import (
     measure_days_active,
 )
 from opslib.measure.estimate import Change, compare_estimates
+from opslib.measure.grains import Grain
 from opslib.measure.growth import GrowthAccountingResult, account_growth
 from opslib.measure.tiers import TiersResult, measure_tiers
 
@@ -27,9 +31,10 @@ PREFERRED = ("channel", "platform")
 
 @dataclass(frozen=True)
 class Audience:
-    """Who is active.
+    """Who is active; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
         now, before: activity in the two periods; `before` is None where the data do not reach back.
         accounting: growth accounting by grain over all days.
         days_active: on how many of the last 28 days users came.
@@ -38,14 +43,44 @@ class Audience:
         by_segment, segment_accounting: activity and growth accounting by that attribute; None without one.
     """
 
-    now: ActivityResult
-    before: ActivityResult | None
-    accounting: GrowthAccountingResult
-    days_active: DaysActiveResult
-    tiers: TiersResult
-    column: str
-    by_segment: SegmentActivityResult | None
-    segment_accounting: GrowthAccountingResult | None
+    scope: Scope
+
+    @cached_property
+    def now(self) -> ActivityResult:
+        return _measure_activity(self._all_days, self.scope.now)
+
+    @cached_property
+    def before(self) -> ActivityResult | None:
+        return _measure_activity(self._all_days, self.scope.before) if self.scope.before else None
+
+    @cached_property
+    def accounting(self) -> GrowthAccountingResult:
+        return _account_growth(self._all_days, self.scope.grain)
+
+    @cached_property
+    def days_active(self) -> DaysActiveResult:
+        return _measure_days_active(self._all_days)
+
+    @cached_property
+    def tiers(self) -> TiersResult:
+        return _measure_tiers(self._all_days, self.scope.grain)
+
+    @cached_property
+    def column(self) -> str:
+        dimensions = self.scope.dimensions
+        return next((c for c in PREFERRED if c in dimensions), next(iter(dimensions), ""))
+
+    @cached_property
+    def by_segment(self) -> SegmentActivityResult | None:
+        return _measure_segments(self._all_days, self.scope.now, self.column) if self.column else None
+
+    @cached_property
+    def segment_accounting(self) -> GrowthAccountingResult | None:
+        return _account_growth(self._all_days, self.scope.grain, self.column) if self.column else None
+
+    @property
+    def _all_days(self) -> Scope:
+        return self.scope.narrow(now=False)
 
     def changes(self) -> dict[str, Change]:
         """Metric -> change against the period before; empty where there is none."""
@@ -64,20 +99,46 @@ class Audience:
 
 def measure_audience(scope: Scope) -> Audience:
     """Measure who is active."""
-    days, calendar = scope.active_days, scope.data.calendar
-    column = next((c for c in PREFERRED if c in scope.dimensions), next(iter(scope.dimensions), ""))
-    labelled = label_segments(days, scope.data.attributes, column).cache() if column else None
-    options: dict[str, Any] = {"grain": scope.grain, "week_start": calendar.week_start}
-    return Audience(
-        measure_activity(days, scope.now),
-        measure_activity(days, scope.before) if scope.before else None,
-        account_growth(days, scope.span, **options),
-        measure_days_active(days, last_day=scope.as_of),
-        measure_tiers(days, scope.span, as_of=scope.as_of, signups=_find_signups(scope), **options),
-        column,
-        measure_activity_by_segment(labelled, scope.now) if labelled is not None else None,
-        account_growth(labelled, scope.span, by="segment", **options) if labelled is not None else None,
+    return Audience(scope)
+
+
+@remember
+def _measure_activity(scope: Scope, period: Period) -> ActivityResult:
+    return measure_activity(scope.active_days, period)
+
+
+@remember
+def _account_growth(scope: Scope, grain: Grain, column: str = "") -> GrowthAccountingResult:
+    days = _label_days(scope, column) if column else scope.active_days
+    by = "segment" if column else None
+    return account_growth(days, scope.span, by=by, grain=grain, week_start=scope.data.calendar.week_start)
+
+
+@remember
+def _measure_days_active(scope: Scope) -> DaysActiveResult:
+    return measure_days_active(scope.active_days, last_day=scope.as_of)
+
+
+@remember
+def _measure_tiers(scope: Scope, grain: Grain) -> TiersResult:
+    return measure_tiers(
+        scope.active_days,
+        scope.span,
+        as_of=scope.as_of,
+        signups=_find_signups(scope),
+        grain=grain,
+        week_start=scope.data.calendar.week_start,
     )
+
+
+@remember
+def _measure_segments(scope: Scope, period: Period, column: str) -> SegmentActivityResult:
+    return measure_activity_by_segment(_label_days(scope, column), period)
+
+
+@remember
+def _label_days(scope: Scope, column: str) -> ir.Table:
+    return label_segments(scope.active_days, scope.data.attributes, column).cache()
 
 
 def _find_signups(scope: Scope) -> ir.Table | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from opslib.data.source import Data
 from opslib.decide.growth.acquisition import Acquisition, measure_acquisition_costs
 from opslib.decide.growth.audience import Audience, measure_audience
+from opslib.decide.growth.cell import CellChoice, CohortCell, choose_cell, measure_cell
 from opslib.decide.growth.outlook import Outlook, measure_outlook
 from opslib.decide.growth.staying import Staying, measure_staying
 from opslib.decide.scope import Scope, choose_scope
+from opslib.errors import InputError, suggest_name
 from opslib.measure.estimate import Change
 from opslib.measure.grains import Grain
 
@@ -20,7 +23,7 @@ LEVERS = ("d1_rate", "d7_rate", "reactivation_rate", "k_factor", "cac_amount")
 
 @dataclass(frozen=True)
 class GrowthModel:
-    """A company's growth.
+    """A company's growth; each part is computed when it is first asked for.
 
     Attributes:
         scope: data, segment and days.
@@ -28,6 +31,7 @@ class GrowthModel:
         staying: who stays.
         acquisition: what growth costs.
         outlook: what comes, and what would change it.
+        cell: the week of new users and the week after it that was chosen; None where none was.
         missing: section -> the table that would light it up.
     """
 
@@ -36,7 +40,15 @@ class GrowthModel:
     staying: Staying
     acquisition: Acquisition
     outlook: Outlook
-    missing: dict[str, str]
+    choice: CellChoice | None
+
+    @cached_property
+    def cell(self) -> CohortCell | None:
+        return None if self.choice is None else measure_cell(self.scope, self.choice)
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        return _find_missing(self.scope, self.acquisition)
 
     @property
     def currency(self) -> str:
@@ -49,8 +61,8 @@ class GrowthModel:
 
     def findings(self) -> list[dict[str, Any]]:
         """Everything a machine may want to read, as flat records."""
-        parts = (self.audience, self.staying, self.acquisition, self.outlook)
-        return [record for part in parts for record in part.findings()]
+        parts = (self.audience, self.staying, self.acquisition, self.outlook, self.cell)
+        return [record for part in parts if part is not None for record in part.findings()]
 
 
 def model_growth(
@@ -62,6 +74,8 @@ def model_growth(
     compare_to: str = "",
     days: int = 0,
     levers: Mapping[str, float] | None = None,
+    cohort_week: str = "",
+    cohort_age: int = 0,
 ) -> GrowthModel:
     """Model a company's growth.
 
@@ -74,20 +88,28 @@ def model_growth(
         days: how many days make a period; 0: 91.
         levers: lever of `LEVERS` -> its value from tomorrow on; 0 or absent takes the playbook's target or, where that
             is met, a tenth better than today.
+        cohort_week: the first day of a week of new users to look into, as ISO text; empty: none.
+        cohort_age: so many weeks later; 0: 1.
 
     Returns:
-        A `GrowthModel`.
+        A `GrowthModel`. What is wrong with the options is said at once; parts are computed when first asked for.
 
     Raises:
-        InputError: unfit data, a day outside them, an unknown segment.
+        InputError: unfit data, a day outside them, an unknown segment or lever, a week without new users or too young.
     """
     data.require_fit()
     scope = choose_scope(data, as_of=as_of, grain=grain, segment=segment, compare_to=compare_to, days=days)
-    audience = measure_audience(scope)
-    staying = measure_staying(scope)
-    acquisition = measure_acquisition_costs(scope)
-    outlook = measure_outlook(scope, staying, acquisition, dict.fromkeys(LEVERS, 0.0) | dict(levers or {}))
-    return GrowthModel(scope, audience, staying, acquisition, outlook, _find_missing(scope, acquisition))
+    unknown = [name for name in levers or () if name not in LEVERS]
+    if unknown:
+        raise InputError(f"There is no lever '{unknown[0]}'.{suggest_name(unknown[0], LEVERS)} {', '.join(LEVERS)}.")
+    return GrowthModel(
+        scope,
+        measure_audience(scope),
+        measure_staying(scope),
+        measure_acquisition_costs(scope),
+        measure_outlook(scope, dict.fromkeys(LEVERS, 0.0) | dict(levers or {})),
+        choose_cell(scope, cohort_week, cohort_age),
+    )
 
 
 def _find_missing(scope: Scope, acquisition: Acquisition) -> dict[str, str]:
@@ -96,17 +118,17 @@ def _find_missing(scope: Scope, acquisition: Acquisition) -> dict[str, str]:
         missing["New users by channel"] = "users (user_id, signup_at, channel)"
     if not data.has("spend"):
         missing["Cost of new users"] = "spend (date, channel, amount)"
-    elif acquisition.shift is None and scope.segment and not scope.segment.startswith("channel:"):
+    elif not acquisition.has_shift and scope.segment and not scope.segment.startswith("channel:"):
         missing["Cost of new users"] = "spend by this segment (it is only known by channel)"
     if not data.has("orders"):
         missing["Value of new users"] = "orders (user_id, ts, amount)"
-    elif acquisition.value is None:
+    elif not acquisition.has_value:
         missing["Value of new users"] = "events (user_id, ts, event), so that users who never bought are known"
-    if acquisition.domains is None:
+    if not acquisition.has_domains:
         missing["Public and private domain"] = "users.domain (public or private)"
-    if acquisition.moved is None:
+    if not acquisition.has_moves:
         missing["Users moved to the private domain"] = "users.private_since (when a user joined a group)"
-    if acquisition.referral is None:
+    if not acquisition.has_referrals:
         missing["Users brought by users"] = "referrals (inviter_id, invitee_id, ts)"
     if not data.has("events"):
         missing["What goes with staying"] = "events (user_id, ts, event)"

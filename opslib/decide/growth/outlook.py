@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from opslib.decide.growth.acquisition import Acquisition
-from opslib.decide.growth.staying import Staying
+from opslib.data.memory import remember
+from opslib.decide.growth.acquisition import Acquisition, measure_acquisition_costs
+from opslib.decide.growth.staying import measure_staying
 from opslib.decide.scope import Scope
+from opslib.errors import InputError
 from opslib.measure.economics import Economics, measure_economics
 from opslib.measure.estimate import to_plain_record
 from opslib.measure.forecast import (
@@ -20,7 +24,7 @@ from opslib.measure.forecast import (
     forecast_activity,
     measure_sensitivity,
 )
-from opslib.measure.levers import LeversResult, simulate_levers
+from opslib.measure.levers import LeverCase, LeversResult, prepare_levers
 from opslib.measure.states import StateRatesResult, measure_state_rates
 
 # A lever without a value of its own is set this much better than today: the same effort for each.
@@ -31,9 +35,11 @@ COSTS = ("cac_amount",)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What comes.
+    """What comes; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
+        asked: lever -> its value; 0 takes the playbook's target or, where that is met, a tenth better than today.
         rates: users by state and day, with daily transition rates.
         forecast, backtest: daily active users to come, and how such forecasts did on earlier days.
         sensitivity: which rate moves daily active users most (see `measure_sensitivity`).
@@ -43,14 +49,44 @@ class Outlook:
         unknown: levers that were not simulated, because these data do not tell their value today.
     """
 
-    rates: StateRatesResult
-    forecast: ForecastResult
-    backtest: BacktestResult
-    sensitivity: pd.DataFrame
-    economics: Economics
-    levers: LeversResult
-    chosen: dict[str, str]
-    unknown: tuple[str, ...]
+    scope: Scope
+    asked: Mapping[str, float]
+
+    @cached_property
+    def rates(self) -> StateRatesResult:
+        return _measure_rates(self.scope.narrow(now=False))
+
+    @cached_property
+    def forecast(self) -> ForecastResult:
+        return _forecast(self.scope.narrow(now=False))
+
+    @cached_property
+    def backtest(self) -> BacktestResult:
+        return _backtest(self.scope.narrow(now=False))
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        return _measure_sensitivity(self.scope.narrow(now=False))
+
+    @cached_property
+    def economics(self) -> Economics:
+        return _measure_economics(self.scope.narrow())
+
+    @cached_property
+    def levers(self) -> LeversResult:
+        return _prepare_levers(self.scope.narrow()).simulate(self._choices[0])
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        return self._choices[1]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        return tuple(name for name in self.asked if name not in self.chosen)
+
+    @cached_property
+    def _choices(self) -> tuple[dict[str, float], dict[str, str]]:
+        return _choose_values(self.scope, self.asked, _find_today(self.scope.narrow()))
 
     def findings(self) -> list[dict[str, Any]]:
         """Flat records of all parts."""
@@ -59,36 +95,62 @@ class Outlook:
         return records + self.levers.findings()
 
 
-def measure_outlook(scope: Scope, staying: Staying, acquisition: Acquisition, levers: Mapping[str, float]) -> Outlook:
+def measure_outlook(scope: Scope, levers: Mapping[str, float]) -> Outlook:
     """Forecast activity and simulate levers.
 
     Args:
         scope: data and days.
-        staying, acquisition: the levers' values today.
         levers: lever -> its value; 0 takes the playbook's target or, where that is met, a tenth better than today.
+
+    Raises:
+        InputError: a lever has a value that it cannot have.
     """
-    rates = measure_state_rates(scope.active_days, scope.span, as_of=scope.as_of)
-    economics = _measure_economics(scope, acquisition)
-    sensitivity = measure_sensitivity(rates)
-    today: dict[str, float | None] = {
-        "d1_rate": staying.now.estimate(1).value,
-        "d7_rate": staying.now.estimate(7).value,
-        "reactivation_rate": _find_fitted(sensitivity, rates, "reactivation_rate"),
+    for name, value in levers.items():
+        if name.endswith("_rate") and not 0 <= value < 1:
+            raise InputError(f"{name} {value:g}: a rate lies from 0 to below 1; write 35% as 0.35.")
+        if not math.isfinite(value) or value < 0:
+            raise InputError(f"{name} {value:g}: a lever cannot be below 0.")
+    return Outlook(scope, levers)
+
+
+@remember
+def _measure_rates(scope: Scope) -> StateRatesResult:
+    return measure_state_rates(scope.active_days, scope.span, as_of=scope.as_of)
+
+
+@remember
+def _backtest(scope: Scope) -> BacktestResult:
+    return backtest_forecast(_measure_rates(scope))
+
+
+@remember
+def _forecast(scope: Scope) -> ForecastResult:
+    return forecast_activity(_measure_rates(scope), backtest=_backtest(scope))
+
+
+@remember
+def _measure_sensitivity(scope: Scope) -> pd.DataFrame:
+    return measure_sensitivity(_measure_rates(scope))
+
+
+@remember
+def _prepare_levers(scope: Scope) -> LeverCase:
+    return prepare_levers(_measure_rates(scope.narrow(now=False)), economics=_measure_economics(scope))
+
+
+@remember
+def _find_today(scope: Scope) -> dict[str, float | None]:
+    """Lever -> its value today; None where the data do not tell."""
+    everything, curve = scope.narrow(now=False), measure_staying(scope).now
+    economics = _measure_economics(scope)
+    fitted = _find_fitted(_measure_sensitivity(everything), _measure_rates(everything), "reactivation_rate")
+    return {
+        "d1_rate": curve.estimate(1).value,
+        "d7_rate": curve.estimate(7).value,
+        "reactivation_rate": fitted,
         "cac_amount": economics.cac.value if economics.cac else None,
         "k_factor": economics.k_factor.value if economics.k_factor else None,
     }
-    values, chosen = _choose_values(scope, levers, today)
-    backtest = backtest_forecast(rates)
-    return Outlook(
-        rates,
-        forecast_activity(rates, backtest=backtest),
-        backtest,
-        sensitivity,
-        economics,
-        simulate_levers(rates, values, economics=economics),
-        chosen,
-        tuple(name for name in levers if name not in values),
-    )
 
 
 def _choose_values(
@@ -118,7 +180,9 @@ def _find_fitted(sensitivity: pd.DataFrame, rates: StateRatesResult, name: str) 
     return float(fitted.iloc[0]) if estimate is not None and estimate.known and len(fitted) else None
 
 
-def _measure_economics(scope: Scope, acquisition: Acquisition) -> Economics:
+@remember
+def _measure_economics(scope: Scope) -> Economics:
+    acquisition = measure_acquisition_costs(scope)
     referral = acquisition.referral
     middle = referral.cycle.get(0.5) if referral else None
     return measure_economics(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period
 from opslib.decide.scope import Scope
 from opslib.explain.activation import ActivationResult, rank_behaviors
@@ -28,9 +30,10 @@ PROJECTED_WEEKS = 26
 
 @dataclass(frozen=True)
 class Staying:
-    """Who stays.
+    """Who stays; each part is computed when it is first asked for.
 
     Attributes:
+        scope: data, segment and days.
         now, before: day-by-day retention of the new users of the two periods.
         triangle: retention by week of the last weekly cohorts.
         fit, projection: the shifted-beta-geometric model of that triangle, and its curve further on (empty without).
@@ -40,14 +43,39 @@ class Staying:
             did not; None without attributes.
     """
 
-    now: CohortResult
-    before: CohortResult | None
-    triangle: CohortResult
-    fit: SbgFit
-    projection: pd.DataFrame
-    explanation: ChangeExplanation | None
-    activation: ActivationResult | None
-    portrait: PortraitResult | None
+    scope: Scope
+
+    @cached_property
+    def now(self) -> CohortResult:
+        return _measure_curve(self.scope.narrow(now=False), self.scope.now)
+
+    @cached_property
+    def before(self) -> CohortResult | None:
+        return _measure_curve(self.scope.narrow(now=False), self.scope.before) if self.scope.before else None
+
+    @cached_property
+    def triangle(self) -> CohortResult:
+        return measure_triangle(self.scope)
+
+    @cached_property
+    def fit(self) -> SbgFit:
+        return _fit_triangle(self.scope.narrow(now=False))
+
+    @cached_property
+    def projection(self) -> pd.DataFrame:
+        return project_sbg(self.fit, PROJECTED_WEEKS)
+
+    @cached_property
+    def explanation(self) -> ChangeExplanation | None:
+        return _explain_return(self.scope.narrow(before=True))
+
+    @cached_property
+    def activation(self) -> ActivationResult | None:
+        return _rank_behaviors(self.scope.narrow())
+
+    @cached_property
+    def portrait(self) -> PortraitResult | None:
+        return _describe_stayers(self.scope.narrow())
 
     def changes(self) -> dict[str, Change]:
         """d1_rate, d7_rate, d30_rate -> change against the period before; empty where there is none."""
@@ -64,30 +92,38 @@ class Staying:
 
 def measure_staying(scope: Scope) -> Staying:
     """Measure who stays."""
-    days = scope.active_days
-    curves = [
-        measure_cohorts(days, period=period, as_of=scope.as_of, intervals=CURVE_DAYS) if period else None
-        for period in (scope.now, scope.before)
-    ]
-    assert curves[0] is not None
+    return Staying(scope)
+
+
+def measure_triangle(scope: Scope) -> CohortResult:
+    """Retention by week of the last weekly cohorts up to a scope's last day."""
+    return _measure_triangle(scope.narrow(now=False))
+
+
+@remember
+def _measure_triangle(scope: Scope) -> CohortResult:
     start = max(scope.span.start, scope.now.end - 7 * TRIANGLE_COHORTS * DAY)
-    weeks = Period(start, scope.now.end, "the last weeks")
-    triangle = measure_cohorts(
-        days, period=weeks, as_of=scope.as_of, calendar=scope.data.calendar, grain="week", intervals=TRIANGLE_WEEKS
-    )
-    fit = fit_sbg(list_survivors(triangle))
-    return Staying(
-        curves[0],
-        curves[1],
-        triangle,
-        fit,
-        project_sbg(fit, PROJECTED_WEEKS),
-        _explain_return(scope),
-        _rank_behaviors(scope),
-        _describe_stayers(scope),
+    return measure_cohorts(
+        scope.active_days,
+        period=Period(start, scope.now.end, "the last weeks"),
+        as_of=scope.as_of,
+        calendar=scope.data.calendar,
+        grain="week",
+        intervals=TRIANGLE_WEEKS,
     )
 
 
+@remember
+def _measure_curve(scope: Scope, period: Period) -> CohortResult:
+    return measure_cohorts(scope.active_days, period=period, as_of=scope.as_of, intervals=CURVE_DAYS)
+
+
+@remember
+def _fit_triangle(scope: Scope) -> SbgFit:
+    return fit_sbg(list_survivors(_measure_triangle(scope)))
+
+
+@remember
 def _explain_return(scope: Scope) -> ChangeExplanation | None:
     if scope.before is None or not scope.dimensions:
         return None
@@ -108,6 +144,7 @@ def _explain_return(scope: Scope) -> ChangeExplanation | None:
     )
 
 
+@remember
 def _rank_behaviors(scope: Scope) -> ActivationResult | None:
     events = scope.table("events")
     if events is None:
@@ -118,6 +155,7 @@ def _rank_behaviors(scope: Scope) -> ActivationResult | None:
     )
 
 
+@remember
 def _describe_stayers(scope: Scope) -> PortraitResult | None:
     columns = scope.dimensions
     if not columns:

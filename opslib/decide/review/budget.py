@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period
 from opslib.data.source import Data
 from opslib.decide.costs import find_channels, find_rewards, find_spend
+from opslib.decide.review.measures import gather_active_days
 from opslib.measure.acquisition import BudgetShiftResult, measure_budget_shift
 from opslib.measure.channels import ChannelsResult, measure_channels
 from opslib.measure.estimate import Change, compare_estimates, to_plain_record
@@ -66,14 +67,12 @@ class BudgetReview:
         return records + (self.payback.findings() if self.payback else [])
 
 
-def review_budget(
-    data: Data, active_days: ir.Table, now: Period, before: Period | None, *, segment: str = ""
-) -> BudgetReview | None:
+@remember
+def review_budget(data: Data, now: Period, before: Period | None, *, segment: str = "") -> BudgetReview | None:
     """Hold a period's spend against the users who stayed.
 
     Args:
         data: the company's data.
-        active_days: user_id, day of the users reviewed.
         now, before: the periods.
         segment: one group of users; empty: everybody.
 
@@ -83,20 +82,27 @@ def review_budget(
     spend, channels = find_spend(data, segment), find_channels(data)
     if spend is None or channels is None:
         return None
-    options: dict[str, Any] = {"as_of": data.as_of, "channels": channels, "spend": spend}
-    sides = [
-        measure_channels(active_days, p, rewards=find_rewards(data, p, segment), retained_days=RETAINED_DAYS, **options)
-        if p
-        else None
-        for p in (now, before)
-    ]
-    assert sides[0] is not None
+    costs = _measure_costs(data, now, segment)
+    earlier = _measure_costs(data, before, segment) if before else None
     shift = None
     if before is not None and now.days and before.days and not now.overlaps(before):
-        shift = measure_budget_shift(active_days, now, before, **options)
-    by_channel = _join_channels(sides[0], sides[1], shift)
-    payback = _measure_payback(data, active_days, now, sides[0], channels, segment)
-    return BudgetReview(_judge(shift), sides[0], sides[1], shift, payback, by_channel)
+        active_days = gather_active_days(data, segment)
+        shift = measure_budget_shift(active_days, now, before, as_of=data.as_of, channels=channels, spend=spend)
+    by_channel = _join_channels(costs, earlier, shift)
+    return BudgetReview(_judge(shift), costs, earlier, shift, _measure_payback(data, now, segment), by_channel)
+
+
+@remember
+def _measure_costs(data: Data, period: Period, segment: str) -> ChannelsResult:
+    return measure_channels(
+        gather_active_days(data, segment),
+        period,
+        as_of=data.as_of,
+        channels=find_channels(data),
+        spend=find_spend(data, segment),
+        rewards=find_rewards(data, period, segment),
+        retained_days=RETAINED_DAYS,
+    )
 
 
 def _judge(shift: BudgetShiftResult | None) -> str:
@@ -130,15 +136,15 @@ def _join_channels(now: ChannelsResult, before: ChannelsResult | None, shift: Bu
     return frame.sort_values(order, ascending=[False, False, True]).reset_index(drop=True)
 
 
-def _measure_payback(
-    data: Data, active_days: ir.Table, now: Period, costs: ChannelsResult, channels: ir.Table, segment: str
-) -> PaybackResult | None:
+@remember
+def _measure_payback(data: Data, now: Period, segment: str) -> PaybackResult | None:
     # Where whoever buys is active, nobody is acquired without an order.
     if not data.has("orders") or data.activity_name == "orders":
         return None
-    known = costs.cac_by_group()
-    if not known:
+    channels, known = find_channels(data), _measure_costs(data, now, segment).cac_by_group()
+    if not known or channels is None:
         return None
+    active_days = gather_active_days(data, segment)
     orders = data.restrict(data.table("orders"), segment)
     value = measure_lifetime_value(
         orders,

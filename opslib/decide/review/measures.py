@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ibis.expr.types as ir
+
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period
 from opslib.data.source import Data
 from opslib.decide.costs import find_channels, find_rewards, find_spend
+from opslib.decide.scope import Scope
 from opslib.measure.acquisition import AcquisitionResult, measure_acquisition
 from opslib.measure.estimate import Estimate
 from opslib.measure.growth import ActivityResult, measure_activity
@@ -35,9 +39,19 @@ class PeriodMeasures:
         return {e.name: e for e in found}
 
 
+def gather_active_days(data: Data, segment: str) -> ir.Table:
+    """user_id, day of a segment's users over all of the data.
+
+    Raises:
+        InputError: nobody's activity is known.
+    """
+    return Scope(data, segment, "week", data.span, None, data.span, ()).active_days
+
+
+@remember
 def measure_period(data: Data, period: Period, *, segment: str = "") -> PeriodMeasures:
     """Measure everything that the review shows for one period."""
-    active_days = data.restrict(data.active_days, segment)
+    active_days = gather_active_days(data, segment)
     revenue = None
     if data.has("orders"):
         orders = data.restrict(data.table("orders"), segment)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.operations import ResponseSettings
 from opslib.data.periods import DAY, Period
 from opslib.data.source import Data
 from opslib.decide.rules.result import RuleResult
 from opslib.decide.scope import choose_scope
-from opslib.decide.series import SeriesReader
+from opslib.decide.series import SeriesReader, open_reader
 from opslib.decide.verdicts.forecasts import ForecastReview, review_forecasts
-from opslib.decide.verdicts.verdict import Verdict, judge_initiatives
+from opslib.decide.verdicts.verdict import Verdict, check_initiatives, judge_initiatives
 from opslib.decide.watch.watch import check_rule
 
 FIRING_COLUMNS = (
@@ -39,9 +41,12 @@ LATE_DAYS = 28
 
 @dataclass(frozen=True)
 class Operations:
-    """What was watched and tried in a quarter.
+    """What was watched and tried in a quarter; each part is computed when it is first asked for.
 
     Attributes:
+        reader: the series up to the quarter's last day.
+        period: the quarter, as far as the data cover it.
+        segment: the group of users reviewed; empty: everybody.
         firings: rule, group, metric, fired_on, last_day (missing while it lasts), value, threshold, calibrated (whether
             the version that keeps false alarms rare fired too), severity, owner, steps, notebook, done (what the
             playbook's [[responses]] say was done); a row an episode that fired in the quarter, in order of time.
@@ -50,10 +55,30 @@ class Operations:
         forecasts: how good its forecasts were.
     """
 
-    firings: pd.DataFrame
-    unknown: dict[str, str]
-    verdicts: tuple[Verdict, ...]
-    forecasts: ForecastReview
+    reader: SeriesReader
+    period: Period
+    segment: str
+
+    @cached_property
+    def firings(self) -> pd.DataFrame:
+        return list_firings(self._results, self.period, responses=self.reader.data.playbook.responses)
+
+    @cached_property
+    def unknown(self) -> dict[str, str]:
+        return {result.rule.name: result.note for result in self._results if result.note}
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return _judge_initiatives(self.reader)
+
+    @cached_property
+    def forecasts(self) -> ForecastReview:
+        return review_forecasts(self.verdicts)
+
+    @cached_property
+    def _results(self) -> list[RuleResult]:
+        scope = choose_scope(self.reader.data, as_of=self.period.last_day.isoformat(), segment=self.segment)
+        return [check_rule(rule, self.reader, scope) for rule in self.reader.data.playbook.rules if rule.enabled]
 
 
 def review_operations(data: Data, period: Period, *, segment: str = "") -> Operations:
@@ -63,14 +88,18 @@ def review_operations(data: Data, period: Period, *, segment: str = "") -> Opera
         data: the company's data.
         period: the quarter, as far as the data cover it.
         segment: one group of users; empty: everybody. Initiatives keep the segment that they name.
+
+    Raises:
+        InputError: a register of initiatives that cannot be read, or an initiative with a segment that is not there.
     """
-    scope = choose_scope(data, as_of=period.last_day.isoformat(), segment=segment)
-    reader = SeriesReader(data, as_of=period.last_day)
-    results = [check_rule(rule, reader, scope) for rule in data.playbook.rules if rule.enabled]
-    verdicts = judge_initiatives(reader, as_of=period.last_day)
-    unknown = {result.rule.name: result.note for result in results if result.note}
-    firings = list_firings(results, period, responses=data.playbook.responses)
-    return Operations(firings, unknown, verdicts, review_forecasts(verdicts))
+    reader = open_reader(data, period.last_day)
+    check_initiatives(reader)
+    return Operations(reader, period, segment)
+
+
+@remember
+def _judge_initiatives(reader: SeriesReader) -> tuple[Verdict, ...]:
+    return judge_initiatives(reader)
 
 
 def list_firings(

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period
 from opslib.data.playbook import TARGET_METRICS, Target
 from opslib.data.source import Data
 from opslib.decide.review.history import BLOCKS, measure_history
-from opslib.decide.review.measures import PeriodMeasures
+from opslib.decide.review.measures import PeriodMeasures, gather_active_days
 from opslib.decide.review.prediction import FEWEST_QUARTERS, Prediction, predict_from_history, to_scale
 from opslib.measure.activity import STICKINESS_DAYS
 from opslib.measure.estimate import Estimate, Unit, to_plain_record
@@ -58,14 +58,12 @@ class NextQuarter:
         return records + [{"name": "sensitivity", **to_plain_record(r)} for r in self.sensitivity.to_dict("records")]
 
 
-def predict_next_quarter(
-    data: Data, active_days: ir.Table, now: PeriodMeasures, following: Period, *, segment: str = ""
-) -> NextQuarter:
+@remember
+def predict_next_quarter(data: Data, now: PeriodMeasures, following: Period, *, segment: str = "") -> NextQuarter:
     """Predict the next quarter from what was known on the last day of the one reviewed.
 
     Args:
         data: the company's data.
-        active_days: user_id, day of the users reviewed.
         now: the quarter reviewed.
         following: the next quarter.
         segment: one group of users; empty: everybody.
@@ -75,6 +73,7 @@ def predict_next_quarter(
         from the metric's own level or drift. Both were tried on earlier days, and the intervals are as wide as the
         misses were. No season is known from less than two years of data, and none is assumed.
     """
+    active_days = gather_active_days(data, segment)
     known = active_days.filter(active_days.day < now.period.end)
     span = Period(data.span.start, now.period.end, "up to the review")
     rates = measure_state_rates(known, span, as_of=now.period.last_day)

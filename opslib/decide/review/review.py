@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import ibis.expr.types as ir
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import Period, Quarter
 from opslib.data.source import Data
 from opslib.decide.review.budget import BudgetReview, review_budget
@@ -17,6 +17,7 @@ from opslib.decide.review.decisions import list_decisions
 from opslib.decide.review.measures import (
     PeriodMeasures,
     cover,
+    gather_active_days,
     match_length,
     measure_period,
     unknown,
@@ -37,9 +38,14 @@ SAME_LENGTH_DAYS = 3
 class QuarterlyReview:
     """A quarter, the one it is compared with, what the targets say, and what comes next.
 
+    Each part is computed when it is first asked for.
+
     Attributes:
+        data: the company's data.
         company, currency: from the playbook.
         segment: the group of users reviewed; empty: everybody.
+        period, earlier, following: the days of the quarter, of the one compared with (None where the data do not reach
+            back) and of the next.
         now, before: what was measured; `before` is None when the data do not reach back.
         growth: growth accounting by quarter over all data up to this quarter.
         targets: metric -> verdict, for the playbook's targets that could be measured.
@@ -50,24 +56,82 @@ class QuarterlyReview:
         outlook: the next quarter.
         decisions: kind, subject, metric, value, bound, detail, owner, due (see `list_decisions`).
         missing: section -> the table that would light it up, or why there is nothing.
+        missing_tables: the same, of tables alone.
         notes: what a reader must know about the periods.
     """
 
-    company: str
-    currency: str
+    data: Data
     segment: str
-    now: PeriodMeasures
-    before: PeriodMeasures | None
-    growth: GrowthAccountingResult
-    targets: dict[str, TargetVerdict]
-    bridge: BridgeResult | None
-    budget: BudgetReview | None
+    period: Period
+    earlier: Period | None
+    following: Period
     operations: Operations
-    cadence: Cadence
-    outlook: NextQuarter
-    decisions: pd.DataFrame
-    missing: dict[str, str]
+    missing_tables: dict[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def company(self) -> str:
+        return self.data.playbook.company.name
+
+    @property
+    def currency(self) -> str:
+        return self.data.playbook.company.currency
+
+    @cached_property
+    def now(self) -> PeriodMeasures:
+        return measure_period(self.data, self.period, segment=self.segment)
+
+    @cached_property
+    def before(self) -> PeriodMeasures | None:
+        if self.earlier is None:
+            return None
+        return without_partial_totals(measure_period(self.data, self.earlier, segment=self.segment), self.period)
+
+    @cached_property
+    def growth(self) -> GrowthAccountingResult:
+        return _account_growth(self.data, self.period, self.segment)
+
+    @cached_property
+    def targets(self) -> dict[str, TargetVerdict]:
+        targets = self.data.playbook.targets
+        return {n: judge_target(e, targets[n]) for n, e in self.now.estimates().items() if n in targets}
+
+    @property
+    def bridge(self) -> BridgeResult | None:
+        return self._bridge[0]
+
+    @cached_property
+    def budget(self) -> BudgetReview | None:
+        return review_budget(self.data, self.period, self.earlier, segment=self.segment)
+
+    @cached_property
+    def cadence(self) -> Cadence:
+        settings, estimates = self.data.playbook.cadence, self.now.estimates()
+        return propose_cadence(settings, estimates, self.outlook.sensitivity, self.targets, self.bridge, self.budget)
+
+    @cached_property
+    def outlook(self) -> NextQuarter:
+        return predict_next_quarter(self.data, self.now, self.following, segment=self.segment)
+
+    @cached_property
+    def decisions(self) -> pd.DataFrame:
+        # Days to decide are counted from the quarter's end, or from the last day known where it is not over.
+        return list_decisions(
+            self.data.playbook,
+            self.period.last_day,
+            targets=self.targets,
+            budget=self.budget,
+            operations=self.operations,
+        )
+
+    @property
+    def missing(self) -> dict[str, str]:
+        why = self._bridge[1]
+        return self.missing_tables | ({"Bridge": why} if why else {})
+
+    @cached_property
+    def _bridge(self) -> tuple[BridgeResult | None, str]:
+        return _bridge_quarters(self.data, self.period, self.earlier, self.segment)
 
     def changes(self) -> dict[str, Change]:
         """Headline metric -> change against the quarter before; the difference is None where none can be told."""
@@ -102,54 +166,39 @@ def review_quarter(data: Data, *, quarter: str = "", compare_to: str = "", segme
         segment: one group of users such as `channel:search`; empty: everybody.
 
     Returns:
-        A `QuarterlyReview`.
+        A `QuarterlyReview`. What is wrong with the options is said at once; parts are computed when first asked for.
 
     Raises:
-        InputError: unfit data, a quarter outside them, an unknown segment.
+        InputError: unfit data, a quarter outside them, an unknown segment, initiatives that cannot be read.
     """
     data.require_fit()
     data.check_segment(segment)
     chosen = data.choose_quarter(quarter)
     other = data.choose_quarter(compare_to) if compare_to else chosen.previous
     period, notes = cover(chosen.period, data.span)
-    now = measure_period(data, period, segment=segment)
-    before = None
+    gather_active_days(data, segment)
+    earlier = None
     if other.period.overlaps(data.span):
         earlier, earlier_notes = match_length(other.period, period, chosen.period, data.span)
         notes += earlier_notes
-        before = measure_period(data, earlier, segment=segment)
     else:
         notes.append(f"The data begin on {data.span.start}, so there is no {other} to compare with.")
-    span = Period(data.span.start, min(data.span.end, period.end), "up to the review")
-    company, targets = data.playbook.company, data.playbook.targets
-    judged = {n: judge_target(e, targets[n]) for n, e in now.estimates().items() if n in targets}
-    active_days = data.restrict(data.active_days, segment)
-    missing = _find_missing(data, segment)
-    bridge, why = _bridge_quarters(data, active_days, now.period, before.period if before else None, segment)
-    if why:
-        missing["Bridge"] = why
-    budget = review_budget(data, active_days, period, before.period if before else None, segment=segment)
-    outlook = predict_next_quarter(data, active_days, now, _find_following(chosen, period), segment=segment)
-    operations = review_operations(data, period, segment=segment)
-    # Days to decide are counted from the quarter's end, or from the last day known where it is not over.
-    last_day: dt.date = period.last_day
     return QuarterlyReview(
-        company.name,
-        company.currency,
+        data,
         segment,
-        now,
-        without_partial_totals(before, period) if before else None,
-        account_growth(active_days, span, grain="quarter"),
-        judged,
-        bridge,
-        budget,
-        operations,
-        propose_cadence(data.playbook.cadence, now.estimates(), outlook.sensitivity, judged, bridge, budget),
-        outlook,
-        list_decisions(data.playbook, last_day, targets=judged, budget=budget, operations=operations),
-        missing,
+        period,
+        earlier,
+        _find_following(chosen, period),
+        review_operations(data, period, segment=segment),
+        _find_missing(data, segment),
         tuple(notes),
     )
+
+
+@remember
+def _account_growth(data: Data, period: Period, segment: str) -> GrowthAccountingResult:
+    span = Period(data.span.start, min(data.span.end, period.end), "up to the review")
+    return account_growth(gather_active_days(data, segment), span, grain="quarter")
 
 
 def _find_following(chosen: Quarter, period: Period) -> Period:
@@ -158,9 +207,8 @@ def _find_following(chosen: Quarter, period: Period) -> Period:
     return Period(max(following.start, period.end), following.end, following.label)
 
 
-def _bridge_quarters(
-    data: Data, active_days: ir.Table, now: Period, before: Period | None, segment: str
-) -> tuple[BridgeResult | None, str]:
+@remember
+def _bridge_quarters(data: Data, now: Period, before: Period | None, segment: str) -> tuple[BridgeResult | None, str]:
     """The bridge, or why there is none."""
     if before is None:
         return None, "there is no quarter before to come from"
@@ -176,7 +224,7 @@ def _bridge_quarters(
     orders = data.restrict(data.table("orders"), segment) if data.has("orders") else None
     openings = {p: Quarter.of(p.start).previous.period for p in (now, before)}
     bridge = measure_bridge(
-        active_days,
+        gather_active_days(data, segment),
         now,
         before,
         opening_now=openings[now],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from opslib.data.contract import CONTRACTS
 from opslib.data.fitness import describe_contract
+from opslib.data.memory import remember
 from opslib.data.operations import METRICS
 from opslib.data.periods import DAY, Period
 from opslib.data.source import FULL_DAY_HOUR, Data
@@ -39,6 +40,16 @@ def _span_tables(data: Data) -> Period:
     return Period(first, max(*ends, first + DAY), "all data")
 
 
+@remember
+def check_segment(data: Data, segment: str) -> None:
+    """Refuse a segment that the data do not have; what has been looked up once is known.
+
+    Raises:
+        InputError: with the columns or values that exist.
+    """
+    data.check_segment(segment)
+
+
 def check_groups(data: Data, metric: str, by: str, segment: str) -> None:
     """Refuse groups that a metric or the data do not know."""
     tables = METRICS[metric]
@@ -61,7 +72,7 @@ def check_groups(data: Data, metric: str, by: str, segment: str) -> None:
     if named not in known:
         choice = f"There are: {', '.join(known)}." if known else "These data have no user attributes."
         raise InputError(f"There is no column '{named}' of users.{suggest_name(named, known)} {choice}")
-    data.check_segment(segment)
+    check_segment(data, segment)
 
 
 def _check_channel(data: Data, segment: str) -> None:
@@ -73,7 +84,7 @@ def _check_channel(data: Data, segment: str) -> None:
     if value in names:
         return
     if find_channels(data) is not None:
-        data.check_segment(segment)
+        check_segment(data, segment)
         return
     raise InputError(
         f"Segment '{segment}': nothing was spent on channel '{value}'.{suggest_name(value, names)} "

@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 import numpy as np
 
 from opslib.data.contract import CONTRACTS
+from opslib.data.memory import remember
 from opslib.data.operations import RuleGrain, check_metric
 from opslib.data.source import Data
 from opslib.decide.funnel.path import choose_path, gather_events
@@ -195,3 +196,13 @@ class SeriesReader:
         if self.data.has("users") and "signup_at" in table.columns:
             return table.filter(table.signup_at.isnull() | (table.signup_at < self.end))
         return table.semi_join(self.cut("activity"), "user_id") if self.data.has_activity else table
+
+
+@remember
+def open_reader(data: Data, as_of: dt.date) -> SeriesReader:
+    """The reader of a company's series up to a day; the same for all who ask, with all that it has read.
+
+    Raises:
+        InputError: a day outside the data.
+    """
+    return SeriesReader(data, as_of=as_of)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from opslib.data.operations import InitiativeSettings
 from opslib.decide.series import SeriesReader
+from opslib.decide.series.asked import check_segment
 from opslib.decide.verdicts.looks import POWER_OVER_LEVEL, Look, Role, judge_direction
 from opslib.errors import InputError
 from opslib.measure.counterfactual.before_after import compare_series
@@ -50,7 +51,7 @@ def read_series_look(
         note = f"It began on {initiative.start}, and the data on {reader.span.start}: nothing is known of before."
         return Look(role, metric, _unit(metric), "none", why_not=why_not, notes=(note,), worth=worth)
     for segment in (initiative.segment, *initiative.unaffected):
-        reader.data.check_segment(segment)
+        check_segment(reader.data, segment)
     if initiative.segment and initiative.unaffected:
         found = _compare_groups(reader, initiative, metric, last_day)
         if isinstance(found, CounterfactualResult):

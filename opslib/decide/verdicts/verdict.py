@@ -14,6 +14,7 @@ from opslib.data.periods import DAY
 from opslib.data.source import Data
 from opslib.decide.initiatives import Status, find_status, list_initiatives
 from opslib.decide.series import SeriesReader
+from opslib.decide.series.asked import check_segment
 from opslib.decide.verdicts.looks import Look, Role, Strength, correct_for_many
 from opslib.decide.verdicts.otherwise import read_series_look
 from opslib.decide.verdicts.trial import TrialLooks, read_trial_looks
@@ -180,6 +181,21 @@ def judge_initiatives(source: Data | SeriesReader, *, as_of: dt.date | None = No
         except InputError as error:
             raise InputError(f"Initiative '{initiative.name}': {error}") from None
     return tuple(found)
+
+
+def check_initiatives(reader: SeriesReader) -> None:
+    """Refuse a register that cannot be read, and initiatives under way that name segments that are not there.
+
+    Raises:
+        InputError: the message names the initiative.
+    """
+    for initiative in list_initiatives(reader.data.playbook).initiatives:
+        if reader.span.start < initiative.start <= reader.as_of:
+            for segment in (initiative.segment, *initiative.unaffected):
+                try:
+                    check_segment(reader.data, segment)
+                except InputError as error:
+                    raise InputError(f"Initiative '{initiative.name}': {error}") from None
 
 
 def find_worth(initiative: InitiativeSettings) -> float | None:

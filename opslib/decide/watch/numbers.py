@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.periods import DAY
 from opslib.decide.scope import WEEK_DAYS, Scope
 from opslib.decide.series import SeriesReader
 from opslib.errors import InputError
 from opslib.measure.estimate import Estimate, to_plain_record
-from opslib.measure.series.series import MetricSeries
 
 # What a daily glance holds, in the order in which it is read.
 WATCHED = (
@@ -76,22 +77,23 @@ def read_numbers(reader: SeriesReader, scope: Scope) -> tuple[DayNumber, ...]:
     found = []
     for metric in WATCHED:
         segment = "" if metric in OF_EVERYBODY else scope.segment
-        try:
-            series = reader.read(metric, grain="day", segment=segment)
-        except InputError:
-            continue
-        if (number := read_number(series, scope)) is not None:
+        if (number := _read_number(reader, metric, segment, scope.as_of)) is not None:
             found.append(number)
     return tuple(found)
 
 
-def read_number(series: MetricSeries, scope: Scope) -> DayNumber | None:
-    """Hold the last known day of a series against the days before it; None where nothing is known of late."""
+@remember
+def _read_number(reader: SeriesReader, metric: str, segment: str, as_of: dt.date) -> DayNumber | None:
+    """Hold the last known day of a metric against the days before it; None where nothing is known of late."""
     from opslib.measure.expected import expect_values
 
+    try:
+        series = reader.read(metric, grain="day", segment=segment)
+    except InputError:
+        return None
     frame = series.of()
     known = frame[frame["status"] == "known"]
-    latest = pd.Timestamp(scope.as_of - LATEST_DAYS * DAY)
+    latest = pd.Timestamp(as_of - LATEST_DAYS * DAY)
     if len(known) < FEWEST_DAYS or known["period_start"].iloc[-1] < latest:
         return None
     day = known["period_start"].iloc[-1]
@@ -99,7 +101,7 @@ def read_number(series: MetricSeries, scope: Scope) -> DayNumber | None:
         frame,
         grain="day",
         kind=series.kind,
-        holidays=scope.data.playbook.holidays,
+        holidays=reader.data.playbook.holidays,
         false_alarms_per_year=FALSE_ALARMS_PER_YEAR,
     )
     daily = expected.daily.merge(frame[["period_start", "value"]], on="period_start", suffixes=("", "_raw"))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from opslib.data.memory import remember
 from opslib.data.operations import RuleSettings
 from opslib.data.periods import DAY
 from opslib.data.source import Data
+from opslib.decide.initiatives import list_initiatives
 from opslib.decide.rules.evaluate import evaluate_rule
 from opslib.decide.rules.result import RuleResult, rank_results
 from opslib.decide.scope import Scope, choose_scope
-from opslib.decide.series import SeriesReader
+from opslib.decide.series import SeriesReader, open_reader
 from opslib.decide.watch.due import list_due
 from opslib.decide.watch.investigations import Investigation, open_investigations
 from opslib.decide.watch.numbers import DayNumber, read_numbers
@@ -25,9 +29,10 @@ from opslib.measure.series.series import COLUMNS, MetricSeries
 
 @dataclass(frozen=True)
 class Watch:
-    """What a day asks for.
+    """What a day asks for; each part is computed when it is first asked for.
 
     Attributes:
+        scope, reader: data, segment and days, and their series.
         company, currency: from the playbook.
         segment: the group of users watched; empty: everybody.
         as_of: the day.
@@ -39,16 +44,49 @@ class Watch:
         notes: what a reader must know of the days.
     """
 
-    company: str
-    currency: str
-    segment: str
-    as_of: dt.date
-    results: tuple[RuleResult, ...]
-    changed: pd.DataFrame
-    numbers: tuple[DayNumber, ...]
-    due: pd.DataFrame
-    investigations: tuple[Investigation, ...]
-    notes: tuple[str, ...]
+    scope: Scope
+    reader: SeriesReader
+
+    @property
+    def company(self) -> str:
+        return self.scope.data.playbook.company.name
+
+    @property
+    def currency(self) -> str:
+        return self.scope.data.playbook.company.currency
+
+    @property
+    def segment(self) -> str:
+        return self.scope.segment
+
+    @property
+    def as_of(self) -> dt.date:
+        return self.scope.as_of
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(note for note in self.scope.notes if "compare" not in note)
+
+    @cached_property
+    def results(self) -> tuple[RuleResult, ...]:
+        rules = [rule for rule in self.scope.data.playbook.rules if rule.enabled]
+        return tuple(rank_results([check_rule(rule, self.reader, self.scope) for rule in rules]))
+
+    @cached_property
+    def changed(self) -> pd.DataFrame:
+        return list_changes(self.results, self.as_of)
+
+    @cached_property
+    def numbers(self) -> tuple[DayNumber, ...]:
+        return read_numbers(self.reader, self.scope)
+
+    @cached_property
+    def due(self) -> pd.DataFrame:
+        return list_due(self.scope)
+
+    @cached_property
+    def investigations(self) -> tuple[Investigation, ...]:
+        return open_investigations(self.results, as_of=self.as_of)
 
     def count_levels(self) -> dict[str, int]:
         """Level -> how many rules are at it: red, amber, green, unknown."""
@@ -74,59 +112,55 @@ def watch_company(data: Data, *, as_of: str = "", segment: str = "") -> Watch:
             it; numbers that no users make, such as traffic, stay those of everybody.
 
     Returns:
-        A `Watch`.
+        A `Watch`. What is wrong with the options is said at once; parts are computed when first asked for.
 
     Raises:
-        InputError: unfit data, a day outside them, an unknown segment.
+        InputError: unfit data, a day outside them, an unknown segment, a register of initiatives that cannot be read.
     """
     data.require_fit()
     scope = choose_scope(data, as_of=as_of, segment=segment)
-    reader = SeriesReader(data, as_of=scope.as_of)
-    rules = [rule for rule in data.playbook.rules if rule.enabled]
-    results = rank_results([check_rule(rule, reader, scope) for rule in rules])
-    company = data.playbook.company
-    return Watch(
-        company.name,
-        company.currency,
-        segment,
-        scope.as_of,
-        tuple(results),
-        list_changes(results, scope.as_of),
-        read_numbers(reader, scope),
-        list_due(scope),
-        open_investigations(results, as_of=scope.as_of),
-        tuple(note for note in scope.notes if "compare" not in note),
-    )
+    # A register that cannot be read is said at once.
+    list_initiatives(data.playbook)
+    return Watch(scope, open_reader(data, scope.as_of))
 
 
 def check_rule(rule: RuleSettings, reader: SeriesReader, scope: Scope) -> RuleResult:
     """Evaluate one rule; one that cannot be, such as for want of a column, says so in its note."""
-    playbook = scope.data.playbook
+    return _check_rule(reader, rule, _choose_segment(rule, scope.segment), scope.as_of)
+
+
+@remember
+def _check_rule(reader: SeriesReader, rule: RuleSettings, segment: str, as_of: dt.date) -> RuleResult:
+    playbook = reader.data.playbook
     try:
-        series = read_series(rule, reader, scope.segment)
+        series = read_series(rule, reader, segment)
     except InputError as error:
         empty = pd.DataFrame(columns=list(COLUMNS))
         series = MetricSeries(rule.metric, "ratio", "mean", rule.grain, rule.by, empty, note=str(error))
     target = playbook.targets.get(rule.metric)
     bound = None if target is None else target.bound
-    return evaluate_rule(rule, series, as_of=scope.as_of, target=bound, holidays=playbook.holidays)
+    return evaluate_rule(rule, series, as_of=as_of, target=bound, holidays=playbook.holidays)
+
+
+def _choose_segment(rule: RuleSettings, segment: str) -> str:
+    """A rule with a segment of its own keeps it; one that watches groups watches those of everybody."""
+    return rule.segment or ("" if rule.by else segment)
 
 
 def read_series(rule: RuleSettings, reader: SeriesReader, segment: str = "") -> MetricSeries:
     """Read what a rule watches."""
-    own = rule.segment or ("" if rule.by else segment)
     return reader.read(
         rule.metric,
         grain=rule.grain,
         by=rule.by,
-        segment=own,
+        segment=_choose_segment(rule, segment),
         event=rule.event,
         funnel=rule.funnel,
         step=rule.step,
     )
 
 
-def list_changes(results: list[RuleResult], as_of: dt.date) -> pd.DataFrame:
+def list_changes(results: Sequence[RuleResult], as_of: dt.date) -> pd.DataFrame:
     """What rules did on the day: those that fired on it, and those whose episode ended the day before."""
     rows = []
     for result in results:

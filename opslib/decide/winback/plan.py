@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import ibis
 import ibis.expr.types as ir
@@ -45,6 +45,7 @@ HOLDOUT_SHARE = 0.1
 BASES = (0.05, 0.1, 0.2)
 # The handbook's "recall up 15%".
 LIFT = 0.15
+FEWEST = "reach_days, cap_days and cap_messages are 1 or more"
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,58 @@ def plan_win_back(
     >>> round(plan.cost_amount, 2), plan.users.columns[:5]
     (251.1, ('user_id', 'segment', 'channel', 'offer', 'arm'))
     """
-    _check_options(segments, value, budget, reach_days, cap_messages, cap_days, holdout, channels, bases, lift)
+    _check_options(budget, cap_messages, holdout, bases, lift)
+    candidates = gather_candidates(
+        segments, messages, as_of=as_of, offers=offers, channels=channels, calendar=calendar, value=value,
+        reach_days=reach_days, cap_days=cap_days,
+    )  # fmt: skip
+    return plan_candidates(
+        candidates, budget=budget, cap_messages=cap_messages, holdout=holdout, seed=seed, bases=bases, lift=lift
+    )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Who may be won back, before it is decided how many of them and who is held out.
+
+    Attributes:
+        as_of: the day that reach and frequency are counted back from.
+        offers: segment -> what it is offered.
+        valued: whether it is known what each user is expected to bring.
+        reach_days, cap_days: how far back deliveries counted, and messages that tire.
+        users: one row a user with segment, offer, channel and what was sent, kept in the engine.
+        reach: as of `WinBackPlan`, nobody chosen yet.
+        notes: what a reader must know.
+    """
+
+    as_of: dt.date
+    offers: dict[str, Offer]
+    valued: bool
+    reach_days: int
+    cap_days: int
+    users: ir.Table
+    reach: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def gather_candidates(
+    segments: ir.Table,
+    messages: ir.Table | None,
+    *,
+    as_of: dt.date,
+    offers: Mapping[str, Offer | str],
+    channels: Mapping[str, float],
+    calendar: Calendar | None = None,
+    value: str = "",
+    reach_days: int = REACH_DAYS,
+    cap_days: int = CAP_DAYS,
+) -> Candidates:
+    """Gather whom a win-back may address and by which channel; arguments as of `plan_win_back`.
+
+    Raises:
+        InputError: a column is missing, a user is in two segments, an option makes no sense.
+    """
+    _check_segments(segments, value, reach_days, cap_days, channels)
     named = {k: o if isinstance(o, Offer) else Offer(o) for k, o in offers.items()}
     _check_offers(named)
     people, notes = read_segments(segments, value, named)
@@ -171,33 +223,55 @@ def plan_win_back(
         asked = people.filter(people.offer.notnull()).select("user_id")
         contacts = count_contacts(asked, messages, end=end, reach_days=reach_days, cap_days=cap_days).cache()
         chosen = choose_channels(contacts, channels)
-        joined = people.left_join(chosen, "user_id").drop("user_id_right")
+        joined = people.left_join(chosen, "user_id").drop("user_id_right").cache()
         reach = count_reach(contacts, channels)
         notes += note_channels(contacts, reach, channels, messages)
-    states = assign_states(joined, cap_messages, budget, holdout, seed, bool(value)).cache()
+    return Candidates(as_of, named, bool(value), reach_days, cap_days, joined, reach, tuple(notes))
+
+
+def plan_candidates(
+    candidates: Candidates,
+    *,
+    budget: float | None = None,
+    cap_messages: int = CAP_MESSAGES,
+    holdout: float = HOLDOUT_SHARE,
+    seed: str | int = 1,
+    bases: Sequence[float] = BASES,
+    lift: float = LIFT,
+) -> WinBackPlan:
+    """Plan a win-back among candidates; arguments as of `plan_win_back`.
+
+    Raises:
+        InputError: an option makes no sense.
+    """
+    _check_options(budget, cap_messages, holdout, bases, lift)
+    named, valued, notes = candidates.offers, candidates.valued, list(candidates.notes)
+    states = assign_states(candidates.users, cap_messages, budget, holdout, seed, valued).cache()
     counted = count_states(states)
+    reach = candidates.reach.copy()
     if len(reach):
         chosen_counts = counted.groupby("channel")["users"].sum()
         reach["chosen_count"] = reach["channel"].map(chosen_counts).fillna(0).astype(int)
-    table = tabulate_segments(counted, named, bool(value))
-    by_channel = tabulate_channels(counted, bool(value))
+    table = tabulate_segments(counted, named, valued)
+    by_channel = tabulate_channels(counted, valued)
     totals = {name: int(table[f"{name}_count"].sum()) for name in STATES}
     arms = [(ALL, totals[HOLDOUT], totals[TREATED])]
     offered = table[table["segment"].isin(list(named))]
     arms += [(str(r["segment"]), r["holdout_count"], r["treated_count"]) for r in offered.to_dict("records")]
     effects = tabulate_effects(arms, bases=bases, lift=lift, holdout=holdout)
-    notes += note_states(totals, counted, budget, holdout, cap_messages, cap_days, reach_days, named, table)
-    if value and int(counted["unpaid"].sum()):
+    windows = (cap_messages, candidates.cap_days, candidates.reach_days)
+    notes += note_states(totals, counted, budget, holdout, *windows, named, table)
+    if valued and int(counted["unpaid"].sum()):
         notes.append(f"For {int(counted['unpaid'].sum()):,} of the treated the cost is above the value expected.")
     notes += note_effects(effects, lift)
     on_list = states.filter(states.state.isin([HOLDOUT, TREATED]))
     kept = ("user_id", "segment", "channel", "offer")
     users = on_list.order_by("rank").select(*kept, arm="state", cost_amount="cost", value_amount="value")
-    value_amount = float(table["value_amount"].sum()) if value else None
+    value_amount = float(table["value_amount"].sum()) if valued else None
     cost = float(table["cost_amount"].sum())
     return WinBackPlan(
-        as_of, seed, holdout, estimate_rates(totals), table, by_channel, reach, effects, cost, budget, value_amount,
-        users, tuple(notes),
+        candidates.as_of, seed, holdout, estimate_rates(totals), table, by_channel, reach, effects, cost, budget,
+        value_amount, users, tuple(notes),
     )  # fmt: skip
 
 
@@ -207,34 +281,42 @@ def _check_offers(offers: Mapping[str, Offer]) -> None:
             raise InputError(f"offers: '{offer.name}' for '{name}' costs {offer.cost}: give 0 or more.")
 
 
-def _check_options(
-    segments: ir.Table,
-    value: str,
-    budget: float | None,
-    reach_days: int,
-    cap_messages: int,
-    cap_days: int,
-    holdout: float,
-    channels: Mapping[str, float],
-    bases: Sequence[float],
-    lift: float,
+def _check_segments(
+    segments: ir.Table, value: str, reach_days: int, cap_days: int, channels: Mapping[str, float]
 ) -> None:
     for column in ("user_id", "segment", *([value] if value else [])):
         if column not in segments.columns:
             raise InputError(f"Table segments has no column '{column}'.{suggest_name(column, segments.columns)}")
     if value and not segments[value].type().is_numeric():
         raise InputError(f"Column '{value}' of segments holds {segments[value].type()}, not numbers.")
-    wrong = ""
+    if reach_days < 1 or cap_days < 1:
+        _refuse(FEWEST)
+    bad = next((name for name, cost in channels.items() if not 0 <= cost < float("inf")), None)
+    if bad is not None:
+        _refuse(f"a message by '{bad}' costs {channels[bad]}: give 0 or more")
+
+
+def _check_options(
+    budget: float | None, cap_messages: int, holdout: float, bases: Sequence[float], lift: float
+) -> None:
     if not 0 <= holdout <= 1:
-        wrong = f"holdout = {holdout} is no share: 0.1 holds out one in ten"
-    elif budget is not None and not budget >= 0:
-        wrong = f"budget = {budget} is below 0: leave it out for no limit"
-    elif reach_days < 1 or cap_days < 1 or cap_messages < 1:
-        wrong = "reach_days, cap_days and cap_messages are 1 or more"
-    elif any(not 0 < base < 1 for base in bases) or not lift > 0:
-        wrong = "bases are shares between 0 and 1, and the lift is above 0"
-    else:
-        bad = next((name for name, cost in channels.items() if not 0 <= cost < float("inf")), None)
-        wrong = "" if bad is None else f"a message by '{bad}' costs {channels[bad]}: give 0 or more"
-    if wrong:
-        raise InputError(f"The win-back cannot be planned: {wrong}.")
+        _refuse(f"holdout = {holdout} is no share: 0.1 holds out one in ten")
+    check_budget(budget)
+    if cap_messages < 1:
+        _refuse(FEWEST)
+    if any(not 0 < base < 1 for base in bases) or not lift > 0:
+        _refuse("bases are shares between 0 and 1, and the lift is above 0")
+
+
+def check_budget(budget: float | None) -> None:
+    """Refuse to spend less than nothing.
+
+    Raises:
+        InputError: the budget is below 0, or no number.
+    """
+    if budget is not None and not budget >= 0:
+        _refuse(f"budget = {budget} is below 0: leave it out for no limit")
+
+
+def _refuse(wrong: str) -> NoReturn:
+    raise InputError(f"The win-back cannot be planned: {wrong}.")

@@ -14,7 +14,7 @@ from opslib.present.churn.reason_charts import plot_expiry, plot_reasons
 from opslib.present.churn.recall_charts import plot_qini, plot_recall, plot_uplift
 from opslib.present.churn.worth_charts import plot_migration, plot_risk, plot_value
 from opslib.present.display import ChartView, ListView
-from opslib.present.parts import cut_name, make_legend, make_tooltips, say_missing
+from opslib.present.parts import color_names, cut_name, make_legend, make_tooltips, say_missing
 from opslib.present.projection import view_projection
 
 __all__ = [
@@ -39,8 +39,7 @@ SHOWN_MONTHS = 18
 SHOWN_DAYS = 60
 # Curves are drawn with at most so many points each.
 MOST_POINTS = 120
-MOST_SEGMENTS = 6
-COLORS = [theme.BLUE, theme.ORANGE, theme.GREEN, theme.RED, theme.PURPLE, theme.SKY]
+MOST_SEGMENTS = len(theme.GROUP_COLORS)
 
 
 def plot_return_curve(churn: ChurnInvestigation) -> ChartView | ListView:
@@ -66,7 +65,9 @@ def plot_return_curve(churn: ChurnInvestigation) -> ChartView | ListView:
                 "return_rate:Q": ("Come back", ".1%"),
                 "return_low:Q": ("Low (95%)", ".1%"),
                 "return_high:Q": ("High (95%)", ".1%"),
+                "returned_count:Q": ("Came back", ","),
                 "silences_count:Q": ("Silences that lasted so long", ","),
+                "open_count:Q": ("Of these still open", ","),
             }
         ),
     )
@@ -75,10 +76,11 @@ def plot_return_curve(churn: ChurnInvestigation) -> ChartView | ListView:
     chart += base.mark_line().encode(y="return_rate:Q")
     if days:
         mark = pd.DataFrame({"silent_days": [days]})
-        chart += alt.Chart(mark).mark_rule(color=theme.RED, strokeDash=[4, 3]).encode(x="silent_days:Q")
+        chart += alt.Chart(mark).mark_rule(color=theme.MARKED_COLOR, strokeDash=[4, 3]).encode(x="silent_days:Q")
     labels = {
         "silent_days": "Days of silence", "return_rate": "Come back", "return_low": "Low (95%)",
-        "return_high": "High (95%)", "silences_count": "Silences that lasted so long",
+        "return_high": "High (95%)", "returned_count": "Came back", "silences_count": "Silences that lasted so long",
+        "open_count": "Of these still open",
     }  # fmt: skip
     text = "A falling line of the chance to come back by days of silence; a dashed line where a user counts as gone."
     return view_chart(chart, title, text, frame, labels)
@@ -98,7 +100,7 @@ def plot_churn(churn: ChurnInvestigation) -> ChartView | ListView:
         title += f", the third rise in a row{'' if result.rise.clear else ', within chance'}"
     base = base_chart(frame).encode(
         x=alt.X("period_start:T", title="Month", axis=alt.Axis(format="%b %Y", grid=False, labelOverlap=True)),
-        color=alt.value(theme.RED),
+        color=alt.value(theme.STATE_COLORS["Left"]),
         tooltip=make_tooltips(
             {
                 "period_start:T": ("Month", "%b %Y"),
@@ -133,16 +135,15 @@ def plot_survival(churn: ChurnInvestigation) -> ChartView | ListView:
         sizes = result.summary.sort_values(["users_count", "segment"], ascending=[False, True])
         names = [str(n) for n in sizes["segment"]][:MOST_SEGMENTS]
         frame = frame[frame["segment"].isin(names)]
+        colors = color_names(churn.scope.data, leaving.column, names)
     else:
-        names = ["All users"]
+        names, colors = ["All users"], [theme.NOW_COLOR]
         frame = frame.assign(segment=names[0])
     parts = [part.iloc[:: max(1, len(part) // MOST_POINTS)] for _, part in frame.groupby("segment", sort=False)]
     frame = pd.concat(parts, ignore_index=True)
     base = base_chart(frame).encode(
         x=alt.X("tenure:Q", title=f"{result.unit.capitalize()}s since the first", axis=alt.Axis(grid=False)),
-        color=alt.Color(
-            "segment:N", scale=alt.Scale(domain=names, range=COLORS[: len(names)]), legend=make_legend("stroke")
-        ),
+        color=alt.Color("segment:N", scale=alt.Scale(domain=names, range=colors), legend=make_legend("stroke")),
         tooltip=make_tooltips(
             {
                 "segment:N": ("Users", ""),
@@ -151,6 +152,7 @@ def plot_survival(churn: ChurnInvestigation) -> ChartView | ListView:
                 "survival_low:Q": ("Low (95%)", ".1%"),
                 "survival_high:Q": ("High (95%)", ".1%"),
                 "at_risk_count:Q": ("Watched", ","),
+                "left_count:Q": ("Of these left now", ","),
             }
         ),
     )
@@ -160,6 +162,7 @@ def plot_survival(churn: ChurnInvestigation) -> ChartView | ListView:
     labels = {
         "segment": "Users", "tenure": f"{result.unit.capitalize()}s", "survival_rate": "Still there",
         "survival_low": "Low (95%)", "survival_high": "High (95%)", "at_risk_count": "Watched",
+        "left_count": "Of these left now",
     }  # fmt: skip
     return view_chart(chart, _title_survival(churn, result), "Falling lines by tenure with 95% bands.", frame, labels)
 
@@ -212,6 +215,7 @@ def _plot_hazard(
                 "hazard_rate:Q": ("Leave", ".2%"),
                 "hazard_low:Q": ("Low (95%)", ".2%"),
                 "hazard_high:Q": ("High (95%)", ".2%"),
+                "left_count:Q": ("Left, users", ","),
                 "at_risk_count:Q": ("Still there", ","),
             }
         ),
@@ -223,11 +227,15 @@ def _plot_hazard(
     marks = marks[marks["tenure_first"] <= SHOWN_DAYS]
     if len(marks):
         spans = pd.DataFrame({"tenure_first": marks["tenure_first"] - 0.5, "tenure_last": marks["tenure_last"] + 0.5})
-        band = alt.Chart(spans).mark_rect(color=theme.RED, opacity=0.15).encode(x="tenure_first:Q", x2="tenure_last:Q")
+        band = (
+            alt.Chart(spans)
+            .mark_rect(color=theme.MARKED_COLOR, opacity=0.15)
+            .encode(x="tenure_first:Q", x2="tenure_last:Q")
+        )
         chart = band + chart
     labels = {
         "tenure": result.unit.capitalize(), "hazard_rate": "Leave", "hazard_low": "Low (95%)",
-        "hazard_high": "High (95%)", "at_risk_count": "Still there",
+        "hazard_high": "High (95%)", "left_count": "Left, users", "at_risk_count": "Still there",
     }  # fmt: skip
     text = "Points by tenure with 95% intervals; shaded where more leave than around."
     return view_chart(chart, title, text, frame, labels)
@@ -261,7 +269,7 @@ def plot_exits(churn: ChurnInvestigation) -> ChartView | ListView:
         x=alt.X("tenure:Q", title=f"{result.unit.capitalize()}s since the first", axis=alt.Axis(grid=False)),
         color=alt.Color(
             "exit:N",
-            scale=alt.Scale(domain=list(names.values()), range=[theme.GREY, theme.ORANGE]),
+            scale=alt.Scale(domain=list(names.values()), range=[theme.REST_COLOR, theme.WARNING_COLOR]),
             legend=make_legend("stroke"),
         ),
         tooltip=make_tooltips(
@@ -271,6 +279,7 @@ def plot_exits(churn: ChurnInvestigation) -> ChartView | ListView:
                 "incidence_rate:Q": ("Had left", ".1%"),
                 "incidence_low:Q": ("Low (95%)", ".1%"),
                 "incidence_high:Q": ("High (95%)", ".1%"),
+                "left_count:Q": ("Left now, users", ","),
             }
         ),
     )
@@ -279,6 +288,6 @@ def plot_exits(churn: ChurnInvestigation) -> ChartView | ListView:
     chart += base.mark_line(interpolate="step-after").encode(y="incidence_rate:Q")
     labels = {
         "exit": "Users", "tenure": result.unit.capitalize(), "incidence_rate": "Had left",
-        "incidence_low": "Low (95%)", "incidence_high": "High (95%)",
+        "incidence_low": "Low (95%)", "incidence_high": "High (95%)", "left_count": "Left now, users",
     }  # fmt: skip
     return view_chart(chart, title, "Two rising lines: had left by then, unpaid and paid.", frame, labels)

@@ -31,6 +31,7 @@ def plot_reasons(churn: ChurnInvestigation) -> ChartView | ListView:
         for end in ("rate", "low", "high"):
             part[end] = rows[f"{name}_{end}"].astype(float).to_numpy()
         part["with_count"] = rows[f"{name}_with_count"].to_numpy()
+        part["users_count"] = rows[f"{name}_count"].to_numpy()
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     named = result.named
@@ -45,7 +46,9 @@ def plot_reasons(churn: ChurnInvestigation) -> ChartView | ListView:
         y=alt.Y("reason:N", title=None, scale=list_names(order), axis=alt.Axis(grid=True, labelLimit=260)),
         yOffset=alt.YOffset("side:N", scale=alt.Scale(domain=list(sides))),
         color=alt.Color(
-            "side:N", scale=alt.Scale(domain=list(sides), range=[theme.RED, theme.GREY]), legend=make_legend("circle")
+            "side:N",
+            scale=alt.Scale(domain=list(sides), range=[theme.MARKED_COLOR, theme.REST_COLOR]),
+            legend=make_legend("circle"),
         ),
         tooltip=make_tooltips(
             {
@@ -55,13 +58,14 @@ def plot_reasons(churn: ChurnInvestigation) -> ChartView | ListView:
                 "low:Q": ("Low (95%)", ".1%"),
                 "high:Q": ("High (95%)", ".1%"),
                 "with_count:Q": ("Users with it", ","),
+                "users_count:Q": ("Of users", ","),
             }
         ),
     )
     chart = draw_points(base, "rate", "Share with it behind them (95% interval)", form=".0%", low="low", high="high")
     labels = {
         "reason": "Behind them", "side": "Users", "rate": "Share", "low": "Low (95%)", "high": "High (95%)",
-        "with_count": "Users with it",
+        "with_count": "Users with it", "users_count": "Of users",
     }  # fmt: skip
     return view_chart(chart, title, "Pairs of points by reason: leavers and stayers.", frame, labels)
 
@@ -84,7 +88,7 @@ def plot_expiry(churn: ChurnInvestigation) -> ChartView | ListView:
         x=alt.X("day:Q", title="Days from the coupon's end", axis=alt.Axis(grid=False, tickMinStep=1)),
         color=alt.Color(
             "holder:N",
-            scale=alt.Scale(domain=domain, range=[theme.RED, theme.GREY][: len(domain)]),
+            scale=alt.Scale(domain=domain, range=[theme.MARKED_COLOR, theme.REST_COLOR][: len(domain)]),
             legend=make_legend("stroke"),
         ),
         tooltip=make_tooltips(
@@ -94,6 +98,7 @@ def plot_expiry(churn: ChurnInvestigation) -> ChartView | ListView:
                 "left_rate:Q": ("Left", ".1%"),
                 "left_low:Q": ("Low (95%)", ".1%"),
                 "left_high:Q": ("High (95%)", ".1%"),
+                "left_count:Q": ("Left, users", ","),
                 "active_count:Q": ("Active that day", ","),
             }
         ),
@@ -104,7 +109,7 @@ def plot_expiry(churn: ChurnInvestigation) -> ChartView | ListView:
     chart += base.mark_line(point=alt.OverlayMarkDef(size=35)).encode(y="left_rate:Q")
     labels = {
         "holder": "Holders", "day": "Days from the end", "left_rate": "Left", "left_low": "Low (95%)",
-        "left_high": "High (95%)", "active_count": "Active that day",
+        "left_high": "High (95%)", "left_count": "Left, users", "active_count": "Active that day",
     }  # fmt: skip
     text = "Lines by days from the coupon's end, for holders who had not used it and who had; dashed at its end."
     return view_chart(chart, title, text, frame, labels)

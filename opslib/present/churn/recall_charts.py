@@ -37,7 +37,9 @@ def plot_recall(churn: ChurnInvestigation) -> ChartView | ListView:
     base = base_chart(frame, height=90).encode(
         y=alt.Y("arm:N", title=None, scale=list_names(frame["arm"]), axis=alt.Axis(grid=True)),
         color=alt.Color(
-            "arm:N", scale=alt.Scale(domain=list(names.values()), range=[theme.BLUE, theme.GREY]), legend=None
+            "arm:N",
+            scale=alt.Scale(domain=list(names.values()), range=[theme.NOW_COLOR, theme.REST_COLOR]),
+            legend=None,
         ),
         tooltip=make_tooltips(
             {
@@ -104,6 +106,7 @@ def plot_qini(churn: ChurnInvestigation) -> ChartView | ListView:
         notes = "" if uplift is None else "; ".join(uplift.notes)
         return say_missing(churn, section, notes or "no campaign had a holdout")
     frame = uplift.curve.assign(
+        all_users_count=uplift.curve["users_count"].max(),
         points=lambda f: 100 * f["gain"].astype(float),
         low=lambda f: 100 * f["gain_low"].astype(float),
         high=lambda f: 100 * f["gain_high"].astype(float),
@@ -121,6 +124,8 @@ def plot_qini(churn: ChurnInvestigation) -> ChartView | ListView:
         tooltip=make_tooltips(
             {
                 "share_rate:Q": ("Written to", ".0%"),
+                "users_count:Q": ("Users written to", ","),
+                "all_users_count:Q": ("Of users", ","),
                 "points:Q": ("Points gained", "+.2f"),
                 "low:Q": ("Low (95%)", "+.2f"),
                 "high:Q": ("High (95%)", "+.2f"),
@@ -131,10 +136,10 @@ def plot_qini(churn: ChurnInvestigation) -> ChartView | ListView:
     y = alt.Y("low:Q", title="Came back more, points of all")
     chart = base.mark_area(opacity=0.2, color=theme.NOW_COLOR).encode(y=y, y2="high:Q")
     chart += base.mark_line(color=theme.NOW_COLOR, point=True).encode(y="points:Q")
-    chart += base.mark_line(color=theme.GREY, strokeDash=[4, 3]).encode(y="lot:Q")
+    chart += base.mark_line(color=theme.REST_COLOR, strokeDash=[4, 3]).encode(y="lot:Q")
     labels = {
-        "share_rate": "Written to", "points": "Points gained", "low": "Low (95%)", "high": "High (95%)",
-        "lot": "By lot",
+        "share_rate": "Written to", "users_count": "Users written to", "all_users_count": "Of users",
+        "points": "Points gained", "low": "Low (95%)", "high": "High (95%)", "lot": "By lot",
     }  # fmt: skip
     text = "A line of what was gained with its 95% band; dashed, what as many chosen by lot would have brought."
     return view_chart(chart, title, text, frame, labels)

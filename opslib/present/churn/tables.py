@@ -44,7 +44,15 @@ def show_churn(churn: ChurnInvestigation) -> TableView | ListView:
         "time_churn": "Per person-month [95%]",
     }  # fmt: skip
     note = "Churn: of those there at the start. Per person-month: also counts those who came and left within the month."
-    return make_table(shown, labels, name="churn-months", numeric=tuple(labels)[1:], note=note)
+    return make_table(
+        shown,
+        labels,
+        name="churn-months",
+        numeric=tuple(labels)[1:],
+        unbroken=tuple(labels)[:1],
+        note=note,
+        total=int(result.periods["mature"].sum()),
+    )
 
 
 def show_groups(churn: ChurnInvestigation) -> TableView | ListView:
@@ -73,7 +81,9 @@ def show_groups(churn: ChurnInvestigation) -> TableView | ListView:
     note = "Left, to expected: leavers against those had all groups left alike."
     if result.p_value is not None and result.p_value < 0.05:
         note += f" They differ beyond chance: {format_probability(result.p_value)} (log-rank)."
-    return make_table(shown, labels, name="churn-groups", numeric=("users", "median", "ratio"), note=note)
+    return make_table(
+        shown, labels, name="churn-groups", numeric=("users", "median", "ratio"), note=note, total=len(result.summary)
+    )
 
 
 def _say_rise(row: pd.Series) -> str:
@@ -147,7 +157,7 @@ def show_reasons(churn: ChurnInvestigation) -> TableView | ListView:
         "How often somebody came lately is no reason: to come less is how leaving begins."
     )
     return make_table(
-        shown, labels, name="churn-reasons", note=note,
+        shown, labels, name="churn-reasons", note=note, total=len(churn.reasons.causes.reasons),
         numeric=("leavers", "stayers", "risk_ratio", "attributable", "noise"),
     )  # fmt: skip
 

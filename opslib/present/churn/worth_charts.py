@@ -92,7 +92,7 @@ def plot_risk(churn: ChurnInvestigation) -> ChartView | ListView:
         x=alt.X("past_amount:Q", title=f"Brought so far, {churn.currency}", axis=alt.Axis(format="~s")),
         color=alt.Color(
             "band:N",
-            scale=alt.Scale(domain=list(ALIVE), range=[theme.BLUE, theme.SKY, theme.RED, theme.GREY]),
+            scale=alt.Scale(domain=list(ALIVE), range=list(theme.ALIVE_COLORS.values())),
             legend=make_legend(),
         ),
         order=alt.Order("place:Q"),
@@ -138,19 +138,17 @@ def plot_migration(churn: ChurnInvestigation) -> ChartView | ListView:
         tooltip=make_tooltips(
             {
                 "source:N": ("Were", ""), "target:N": ("Are", ""), "customers_count:Q": ("Customers", ","),
-                "migration_rate:Q": ("Share", ".1%"), "low_rate:Q": ("Low (95%)", ".1%"),
-                "high_rate:Q": ("High (95%)", ".1%"),
+                "from_count:Q": ("Of customers", ","), "migration_rate:Q": ("Share", ".1%"),
+                "low_rate:Q": ("Low (95%)", ".1%"), "high_rate:Q": ("High (95%)", ".1%"),
             }
         ),
     )  # fmt: skip
-    color = alt.Color("migration_rate:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
+    color = alt.Color("migration_rate:Q", scale=alt.Scale(range=theme.SHADES, domain=[0, 1]), legend=None)
     chart = base.mark_rect(stroke="white", strokeWidth=1).encode(color=color)
-    chart += base.mark_text(fontSize=11).encode(
-        text=alt.Text("migration_rate:Q", format=".0%"),
-        color=alt.condition(alt.datum.migration_rate > 0.6, alt.value("white"), alt.value(theme.INK)),
-    )
+    chart += base.mark_text(fontSize=11, color=theme.INK).encode(text=alt.Text("migration_rate:Q", format=".0%"))
     labels = {
-        "source": "Were", "target": "Are", "customers_count": "Customers", "migration_rate": "Share",
+        "source": "Were", "target": "Are", "customers_count": "Customers", "from_count": "Of customers",
+        "migration_rate": "Share",
         "low_rate": "Low (95%)", "high_rate": "High (95%)",
     }  # fmt: skip
     return view_chart(chart, title, "A table in colours: rows the tier before, columns the tier now.", frame, labels)

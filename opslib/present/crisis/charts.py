@@ -83,7 +83,7 @@ def _shade(voice: VoiceInvestigation, chart: alt.LayerChart, days: pd.Series) ->
     half = pd.Timedelta(hours=12)
     first, last = pd.Timestamp(incident.period.start), pd.Timestamp(incident.period.last_day)
     band = pd.DataFrame({"start": [first - half], "end": [last + half]}).astype("datetime64[ns]")
-    return alt.Chart(band).mark_rect(color=theme.RED, opacity=0.12).encode(x="start:T", x2="end:T") + chart
+    return alt.Chart(band).mark_rect(color=theme.MARKED_COLOR, opacity=0.12).encode(x="start:T", x2="end:T") + chart
 
 
 def plot_categories(voice: VoiceInvestigation) -> ChartView | ListView:
@@ -95,7 +95,7 @@ def plot_categories(voice: VoiceInvestigation) -> ChartView | ListView:
     if before is not None and voice.scope.before is not None:
         parts.insert(0, (voice.scope.before.label, before))
     names = [str(c) for c in now.categories["category"][now.categories["complaints_count"] > 0]][:MOST_CATEGORIES]
-    frames = [p.categories.assign(period=label) for label, p in parts]
+    frames = [p.categories.assign(period=label, active_count=p.active_count) for label, p in parts]
     frame = pd.concat(frames, ignore_index=True).dropna(subset=["complaint_rate"])
     frame = frame[frame["category"].isin(names)].copy()
     if frame.empty:
@@ -114,7 +114,10 @@ def plot_categories(voice: VoiceInvestigation) -> ChartView | ListView:
         tooltip=make_tooltips(
             {
                 "about:N": ("About", ""), "period:N": ("Days", ""), "rate:Q": ("Of 1,000 a day", ".2f"),
-                "low:Q": ("Low (95%)", ".2f"), "high:Q": ("High (95%)", ".2f"), "complaints_count:Q": ("Number", ","),
+                "low:Q": ("Low (95%)", ".2f"), "high:Q": ("High (95%)", ".2f"),
+                "complaints_count:Q": ("Complaints", ","),
+                "complaining_users_count:Q": ("Users who complained, each day", ","),
+                "active_count:Q": ("Active users, each day", ","),
             }
         ),
     )  # fmt: skip
@@ -123,7 +126,8 @@ def plot_categories(voice: VoiceInvestigation) -> ChartView | ListView:
     )
     labels = {
         "about": "About", "period": "Days", "rate": "Of 1,000 a day", "low": "Low (95%)", "high": "High (95%)",
-        "complaints_count": "Complaints",
+        "complaints_count": "Complaints", "complaining_users_count": "Users who complained, each day",
+        "active_count": "Active users, each day",
     }  # fmt: skip
     return view_chart(chart, title, "Points with intervals by category, now and before.", frame, labels)
 
@@ -143,7 +147,7 @@ def plot_satisfaction(voice: VoiceInvestigation) -> ChartView | ListView:
         estimate = estimate_satisfaction(part)
         start = pd.Timestamp(voice.scope.as_of) - pd.Timedelta(days=7 * int(str(weeks)) + 6)
         rows.append({"week": start, "value": estimate.value, "low": estimate.low, "high": estimate.high,
-                     "answers_count": estimate.denominator})  # fmt: skip
+                     "satisfied_count": estimate.numerator, "answers_count": estimate.denominator})  # fmt: skip
     frame = pd.DataFrame(rows).astype({"value": float, "low": float, "high": float}).dropna(subset=["value"])
     frame = frame.sort_values("week", ignore_index=True)
     if frame.empty:
@@ -151,11 +155,12 @@ def plot_satisfaction(voice: VoiceInvestigation) -> ChartView | ListView:
     title = f"{format_share(satisfaction.satisfaction_rate)} of answers were satisfied (4 or 5 of 5)"
     base = base_chart(frame).encode(
         x=alt.X("week:T", title="Week from", axis=make_day_axis(frame["week"])),
-        color=alt.value(theme.GREEN),
+        color=alt.value(theme.NOW_COLOR),
         tooltip=make_tooltips(
             {
                 "week:T": ("Week from", "%Y-%m-%d"), "value:Q": ("Satisfied", ".1%"), "low:Q": ("Low (95%)", ".1%"),
-                "high:Q": ("High (95%)", ".1%"), "answers_count:Q": ("Answers", ","),
+                "high:Q": ("High (95%)", ".1%"), "satisfied_count:Q": ("Satisfied answers", ","),
+                "answers_count:Q": ("Answers", ","),
             }
         ),
     )  # fmt: skip
@@ -170,6 +175,7 @@ def plot_satisfaction(voice: VoiceInvestigation) -> ChartView | ListView:
         "value": "Satisfied",
         "low": "Low (95%)",
         "high": "High (95%)",
+        "satisfied_count": "Satisfied answers",
         "answers_count": "Answers",
     }
     text = "A line of weekly satisfaction with 95% intervals; a dashed line at what the playbook asks for."
@@ -216,12 +222,14 @@ def plot_timeline(voice: VoiceInvestigation) -> ChartView | ListView:
                 "low:Q": ("Low (95%)", form), "high:Q": ("High (95%)", form),
             }
         )  # fmt: skip
-        panel = base.mark_area(color=theme.GREY, opacity=0.25).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
+        panel = base.mark_area(color=theme.REST_COLOR, opacity=0.25).encode(
+            x=x, y=alt.Y("low:Q", title=None), y2="high:Q"
+        )
         panel += base.mark_line(color=theme.NOW_COLOR, point=alt.OverlayMarkDef(size=18)).encode(x=x, y=y, tooltip=tips)
         out = part[part["outside"] != ""]
         if len(out):
             # A layer without rows has no extent, of which browsers would complain.
-            dots = alt.Chart(out).mark_point(color=theme.RED, filled=True, size=60, opacity=1)
+            dots = alt.Chart(out).mark_point(color=theme.MARKED_COLOR, filled=True, size=60, opacity=1)
             panel += dots.encode(x=x, y=y, tooltip=tips)
         panels.append(_shade(voice, panel, frame["day"]).properties(title=alt.Title(part["name"].iloc[0], fontSize=12)))
     chart = alt.vconcat(*panels, spacing=8).resolve_scale(x="shared")
@@ -263,6 +271,8 @@ def plot_hours(voice: VoiceInvestigation) -> ChartView | ListView:
     for metric, name in HOURS.items():
         if metric in hours and f"usual_{metric}" in hours:
             part = hours[["at", metric, f"usual_{metric}"]].set_axis(["at", "value", "usual"], axis=1)
+            if metric == "error_rate":
+                part[["failed_count", "of_count"]] = hours[["errors_count", "requests_count"]]
             rows.append(part.assign(metric=metric, name=name))
     if not rows:
         return say_missing(voice, "The incident by the hour", "no days before it say what is usual")
@@ -277,11 +287,14 @@ def plot_hours(voice: VoiceInvestigation) -> ChartView | ListView:
         axis = alt.Axis(format=clock, labelOverlap=True, labelSeparation=12, grid=False) if last else BARE_AXIS
         x = alt.X("at:T", title=None, axis=axis)
         base = alt.Chart(part, width=theme.WIDTH - 40, height=PANEL_HEIGHT)
-        tips = make_tooltips(
-            {"at:T": ("Hour from", "%Y-%m-%d %H:%M"), "value:Q": ("Was", form), "usual:Q": ("Usual", form)}
-        )
+        fields = {"at:T": ("Hour from", "%Y-%m-%d %H:%M"), "value:Q": ("Was", form), "usual:Q": ("Usual", form)}
+        if part["metric"].iloc[0] == "error_rate":
+            fields |= {"failed_count:Q": ("Failed", ","), "of_count:Q": ("Of requests", ",")}
+        tips = make_tooltips(fields)
         y = alt.Axis(format=form, tickCount=3)
-        panel = base.mark_line(color=theme.GREY, strokeDash=[4, 3]).encode(x=x, y=alt.Y("usual:Q", title=None, axis=y))
+        panel = base.mark_line(color=theme.REST_COLOR, strokeDash=[4, 3]).encode(
+            x=x, y=alt.Y("usual:Q", title=None, axis=y)
+        )
         panel += base.mark_line(color=theme.NOW_COLOR, interpolate="step-after").encode(
             x=x, y=alt.Y("value:Q", title=None, axis=y), tooltip=tips
         )
@@ -295,6 +308,8 @@ def plot_hours(voice: VoiceInvestigation) -> ChartView | ListView:
         title = f"{burst['first_at']:%H:%M} to {until:%H:%M}: {burst['requests_ratio']:.1f} times the usual requests"
         title += f", {burst['error_rate']:.0%} of them failed" if "error_rate" in burst else ""
     labels = {"name": "What", "at": "Hour from", "value": "Was", "usual": "Usual"}
+    if "of_count" in frame:
+        labels |= {"failed_count": "Failed", "of_count": "Of requests"}
     chart = alt.vconcat(*panels, spacing=8).resolve_scale(x="shared")
     return view_chart(
         chart, title, "One panel a metric by the hour; dashed is the same hour of the days before.", frame, labels

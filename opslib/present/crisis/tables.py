@@ -131,7 +131,9 @@ def show_segments(voice: VoiceInvestigation) -> TableView | ListView:
     compared = len(voice.voice.segments)
     note = f"{clear or 'None'} of {compared} groups {'differs' if clear == 1 else 'differ'} beyond chance."
     note += " Days with more complaints than expected are left out."
-    return make_table(shown, labels, name="voice-segments", numeric=tuple(labels)[1:], note=note)
+    return make_table(
+        shown, labels, name="voice-segments", numeric=tuple(labels)[1:], note=note, total=len(voice.voice.segments)
+    )
 
 
 def _name(column: str) -> str:
@@ -250,7 +252,9 @@ def show_tickets(voice: VoiceInvestigation) -> TableView | ListView:
     labels = {"ticket": "Ticket", "category": "About", "kind": "Is a", "opened": "Opened", "due": "Due", "late": ""}
     more = queue.open_count - len(frame)
     note = f"{more:,} more wait." if more > 0 else ""
-    return make_table(shown, labels, name="queue-tickets", unbroken=("opened", "due"), note=note)
+    return make_table(
+        shown, labels, name="queue-tickets", unbroken=("opened", "due"), note=note, total=len(queue.tickets)
+    )
 
 
 def show_plan(voice: VoiceInvestigation) -> TableView | ListView:

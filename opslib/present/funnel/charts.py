@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import altair as alt
@@ -13,6 +14,7 @@ from opslib.measure.estimate import estimate_rate
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView
+from opslib.present.funnel.profile import plot_profile as plot_profile
 from opslib.present.funnel.words import say_window
 from opslib.present.parts import (
     color_periods,
@@ -39,17 +41,21 @@ RATE_LABELS = {
 
 def plot_steps(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
     """Share of those who entered that got to each step, now and before."""
-    results = [diagnosis.now] if diagnosis.comparison is None else [diagnosis.comparison.before, diagnosis.now]
+    results = [diagnosis.whole] if diagnosis.comparison is None else [diagnosis.comparison.before, diagnosis.whole]
     parts = [r.steps.assign(period=r.period.label, label=diagnosis.path.labels) for r in results]
     frame = pd.concat(parts, ignore_index=True).dropna(subset=["overall_rate"])
     if frame.empty:
         return say_missing(diagnosis, "Steps", "too few users with a whole window entered")
     frame["counts"] = [f"{r:.1%} ({n:,})" for r, n in zip(frame["overall_rate"], frame["converted_count"], strict=True)]
-    last = diagnosis.now.estimate(len(diagnosis.path.steps), overall=True)
+    # What a click on a bar sets; nobody can stop before the first step.
+    frame["drill"] = [json.dumps({"step": int(step)}) if step > 1 else "" for step in frame["step"]]
+    last = diagnosis.whole.estimate(len(diagnosis.path.steps), overall=True)
     title = "Share of those who entered, by step"
     if last.known:
         goal = cut_name(diagnosis.path.labels[-1])
-        title = f"{last.value:.1%} of {last.denominator:,.0f} users get to {goal} in {say_window(diagnosis.now.window)}"
+        title = (
+            f"{last.value:.1%} of {last.denominator:,.0f} users get to {goal} in {say_window(diagnosis.whole.window)}"
+        )
     periods = list_periods(diagnosis)
     base = base_chart(frame, height=max(90, 26 * len(periods) * len(diagnosis.path.labels))).encode(
         y=alt.Y("label:N", title=None, scale=list_names(diagnosis.path.labels), axis=alt.Axis(labelLimit=220)),
@@ -73,12 +79,15 @@ def plot_steps(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         scale=alt.Scale(domain=[0, 1.15], nice=False),
     )
     bars = base.mark_bar().encode(x=x, color=color_periods(diagnosis, symbol="square"))
+    explained = alt.FieldEqualPredicate(field="drill", equal=json.dumps({"step": diagnosis.step}))
+    outline = base.mark_bar(filled=False, stroke=theme.INK, strokeWidth=2).encode(x=x).transform_filter(explained)
     texts = base.mark_text(align="left", dx=4, fontSize=11, color=theme.INK).encode(x=x, text="counts:N")
     labels = {
         "label": "Step", "period": "Entered in", "converted_count": "Users", "overall_rate": "Of those who entered",
         "overall_low": "Low (95%)", "overall_high": "High (95%)", "step_rate": "Of the step before",
     }  # fmt: skip
-    return view_chart(bars + texts, title, "Bars by step, now and before.", frame, labels)
+    text = "Bars by step, now and before; the step explained below is outlined."
+    return view_chart(bars + outline + texts, title, text, frame, labels)
 
 
 def plot_split(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
@@ -104,6 +113,10 @@ def plot_split(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
                 "low:Q": ("Low (95%)", "+.2f"),
                 "high:Q": ("High (95%)", "+.2f"),
                 "own_rate:Q": ("Points of its own rate", "+.2f"),
+                "after_numerator_count:Q": ("Went on now", ","),
+                "after_count:Q": ("Of users now", ","),
+                "before_numerator_count:Q": ("Went on before", ","),
+                "before_count:Q": ("Of users before", ","),
             }
         ),
     )
@@ -112,6 +125,8 @@ def plot_split(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
     names = {
         "label": "Step", "rate": "Points of the whole", "low": "Low (95%)", "high": "High (95%)",
         "own_rate": "Points of its own rate", "own_low": "Low (95%) ", "own_high": "High (95%) ",
+        "after_numerator_count": "Went on now", "after_count": "Of users now",
+        "before_numerator_count": "Went on before", "before_count": "Of users before",
     }  # fmt: skip
     return view_chart(chart, title, "Points with 95% intervals by step; they add up to the change.", frame, names)
 
@@ -160,6 +175,7 @@ def plot_values(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
 def _list_fields(first: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
     return first | {
         "users_count:Q": ("Users at the step before", ","),
+        "converted_count:Q": ("Went on", ","),
         "converted_rate:Q": ("Share who went on", ".1%"),
         "converted_low:Q": ("Low (95%)", ".1%"),
         "converted_high:Q": ("High (95%)", ".1%"),
@@ -190,7 +206,7 @@ def plot_trend(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         x=alt.X("day:T", title=f"{unit.capitalize()} in which they got to {before}", axis=make_day_axis(frame["day"])),
         color=alt.Color(
             "who:N",
-            scale=alt.Scale(domain=domain, range=[theme.RED, theme.GREY][-len(domain) :]),
+            scale=alt.Scale(domain=domain, range=[theme.MARKED_COLOR, theme.REST_COLOR][-len(domain) :]),
             legend=make_legend("stroke", labelLimit=420),
         ),
         tooltip=make_tooltips(_list_fields({"who:N": ("Users", ""), "day:T": ("From", "%Y-%m-%d")})),
@@ -214,7 +230,7 @@ def plot_curve(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
     if len(curve) < 2 or not diagnosis.curve.converted_count:
         return say_missing(diagnosis, "How long it takes", "nobody got through")
     rows = curve.iloc[:: max(1, len(curve) // 120)]
-    hours = diagnosis.now.window.total_seconds() <= 2 * 86_400
+    hours = diagnosis.whole.window.total_seconds() <= 2 * 86_400
     frame = rows.assign(at=rows["days"] * (24 if hours else 1))
     last, unit = curve.iloc[-1], "hours" if hours else "days"
     half = curve[curve["converted_rate"] >= last["converted_rate"] / 2].iloc[0]["days"]
@@ -228,6 +244,7 @@ def plot_curve(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
                 "converted_low:Q": ("Low (95%)", ".1%"),
                 "converted_high:Q": ("High (95%)", ".1%"),
                 "at_risk_count:Q": ("Still open", ","),
+                "converted_count:Q": ("Of these got through now", ","),
             }
         ),
         color=alt.value(theme.NOW_COLOR),
@@ -240,6 +257,7 @@ def plot_curve(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
     labels = {
         "at": unit.capitalize(), "converted_rate": "Got through", "converted_low": "Low (95%)",
         "converted_high": "High (95%)", "at_risk_count": "Still open",
+        "converted_count": "Of these got through now",
     }  # fmt: skip
     text = "A rising line of the share who got through by time since the entry, with its 95% band."
     return view_chart(chart, title, text, frame, labels)
@@ -279,18 +297,17 @@ def plot_breakdown(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
                 "step_rate:Q": ("Went on", ".1%"),
                 "step_low:Q": ("Low (95%)", ".1%"),
                 "step_high:Q": ("High (95%)", ".1%"),
+                "converted_count:Q": ("Went on, users", ","),
                 "entered_count:Q": ("Users at the step before", ","),
             }
         ),
     )
-    color = alt.Color("strength:Q", scale=alt.Scale(scheme="blues", domain=[0.3, 1.3]), legend=None)
+    color = alt.Color("strength:Q", scale=alt.Scale(range=theme.SHADES, domain=[0.3, 1]), legend=None)
     chart = base.mark_rect(stroke="white", strokeWidth=1).encode(color=color)
-    chart += base.mark_text(fontSize=11).encode(
-        text="words:N", color=alt.condition(alt.datum.strength > 0.85, alt.value("white"), alt.value(theme.INK))
-    )
+    chart += base.mark_text(fontSize=11, color=theme.INK).encode(text="words:N")
     names_of = {
         "segment": "Group", "way": "Step", "step_rate": "Went on", "step_low": "Low (95%)", "step_high": "High (95%)",
-        "entered_count": "Users at the step before",
+        "converted_count": "Went on, users", "entered_count": "Users at the step before",
     }  # fmt: skip
     text = "A table in colours: rows are groups, columns steps, cells the share who went on; darker is better."
     return view_chart(chart, title, text, cells, names_of)
@@ -314,7 +331,7 @@ def plot_sequence(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         x=alt.X("day:T", title="Users exposed up to", axis=make_day_axis(frame["day"])),
         color=alt.Color(
             "variant:N",
-            scale=alt.Scale(domain=names, range=[theme.BLUE, theme.ORANGE, theme.GREEN, theme.PURPLE][: len(names)]),
+            scale=alt.Scale(domain=names, range=list(theme.color_groups(names).values())),
             legend=make_legend("stroke"),
         ),
         tooltip=make_tooltips(

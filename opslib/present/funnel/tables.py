@@ -6,6 +6,7 @@ import pandas as pd
 
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis
 from opslib.present.display import ListView, TableView
+from opslib.present.funnel.profile import show_profile as show_profile
 from opslib.present.funnel.words import VERDICTS, name_metric, say_repair
 from opslib.present.parts import format_probability, format_range, format_shares, say_needed
 from opslib.present.tables import make_table
@@ -24,7 +25,7 @@ KINDS = {
 
 def show_steps(diagnosis: FunnelDiagnosis) -> TableView:
     """Each step now and before: users, the share who went on, and the change."""
-    steps = diagnosis.now.steps
+    steps = diagnosis.whole.steps
     shown = pd.DataFrame({"step": diagnosis.path.labels})
     shown["users"] = [f"{n:,}" for n in steps["converted_count"]]
     rates = steps[["step_rate", "step_low", "step_high"]].itertuples(index=False)
@@ -100,7 +101,7 @@ def show_causes(diagnosis: FunnelDiagnosis) -> TableView | ListView:
 
 def show_times(diagnosis: FunnelDiagnosis) -> TableView | ListView:
     """How long each step took those who took it."""
-    frame = diagnosis.now.times
+    frame = diagnosis.whole.times
     frame = frame[(frame["since"] == "previous") & (frame["converted_count"] > 0)]
     if frame.empty:
         return ListView(["Nobody went on, so there are no times."])

@@ -82,7 +82,7 @@ def _say_change(change: Change | None) -> str:
 
 
 def _say_overall(diagnosis: FunnelDiagnosis) -> str:
-    labels, now = diagnosis.path.labels, diagnosis.now
+    labels, now = diagnosis.path.labels, diagnosis.whole
     last = len(labels)
     overall = now.estimate(last, overall=True)
     first = now.steps.iloc[0]
@@ -100,7 +100,7 @@ def _say_overall(diagnosis: FunnelDiagnosis) -> str:
 
 
 def _say_absent(diagnosis: FunnelDiagnosis) -> str:
-    counts = diagnosis.now.steps["converted_count"].tolist()
+    counts = diagnosis.whole.steps["converted_count"].tolist()
     empty = next((i for i, n in enumerate(counts) if not n), None)
     if empty is None or not empty:
         return ""
@@ -111,7 +111,7 @@ def _say_step(diagnosis: FunnelDiagnosis) -> str:
     before, step = diagnosis.step_names
     change, split = diagnosis.change(diagnosis.step), diagnosis.split
     if change is None or change.difference is None or split is None or split.steps.empty:
-        return _say_largest_drop(diagnosis.now, diagnosis.path.labels)
+        return _say_largest_drop(diagnosis.whole, diagnosis.path.labels)
     row = split.steps.iloc[diagnosis.step - 2]
     effect = format_points(row["effect_rate"], row["effect_low"], row["effect_high"])
     rates = f"from {before} to {step} went {change.before.value:.1%} of {change.before.denominator:,.0f} before and "
@@ -248,12 +248,12 @@ def _list_limits(diagnosis: FunnelDiagnosis) -> list[str]:
             f"Nobody named a funnel, so {' > '.join(diagnosis.path.labels)} is a guess: the events that most users "
             'have. Name yours in the playbook: [funnels.NAME] steps = ["...", "..."].'
         )
-    waiting = int(diagnosis.now.steps["immature_count"].iloc[0])
+    waiting = int(diagnosis.whole.steps["immature_count"].iloc[0])
     if waiting:
         limits.append(f"{waiting:,} users entered whose window is not over; they are in no rate.")
-    if diagnosis.now.excluded_count:
-        limits.append(f"{diagnosis.now.excluded_count:,} users are left out because of an excluded event.")
-    counted = [n for n in diagnosis.now.notes if "did not happen" in n or "entered in the period" in n]
+    if diagnosis.whole.excluded_count:
+        limits.append(f"{diagnosis.whole.excluded_count:,} users are left out because of an excluded event.")
+    counted = [n for n in diagnosis.whole.notes if "did not happen" in n or "entered in the period" in n]
     limits += [write_sentence(n) for n in counted]
     culprit = diagnosis.culprit
     if culprit is not None and culprit.explanation is not None:

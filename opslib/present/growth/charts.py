@@ -13,6 +13,7 @@ from opslib.measure.tiers import TiersResult
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView
+from opslib.present.growth.cell import plot_cell
 from opslib.present.growth.cost_charts import plot_budget_shift, plot_costs, plot_value
 from opslib.present.growth.outlook_charts import (
     LEVER_LABELS,
@@ -39,6 +40,7 @@ __all__ = [
     "plot_active_users",
     "plot_behaviors",
     "plot_budget_shift",
+    "plot_cell",
     "plot_costs",
     "plot_days_active",
     "plot_forecast",
@@ -57,17 +59,8 @@ __all__ = [
 SMALL_COUNT = 10
 SHOWN_PERIODS = 26
 WINDOWS = {"mau_count": "In 30 days", "wau_count": "In 7 days", "dau_count": "On the day"}
-WINDOW_COLORS = [theme.GREEN, theme.ORANGE, theme.BLUE]
+WINDOW_COLORS = [theme.WINDOW_COLORS[name] for name in ("month", "week", "day")]
 NET_LABEL = "Gained less lost"
-TIER_COLORS = {
-    "new": theme.BLUE,
-    "current": theme.GREY,
-    "resurrected": theme.GREEN,
-    "potential": "#f0e442",
-    "at_risk": theme.ORANGE,
-    "dormant": theme.RED,
-    "churned": "#5b2c6f",
-}
 ACTIVE_TIERS = ("new", "current", "resurrected")
 
 
@@ -161,6 +154,7 @@ def plot_days_active(model: GrowthModel) -> ChartView | ListView:
     days, users = result.period.days, int(frame["users_count"].sum())
     mean = float((frame["active_days_count"] * frame["users_count"]).sum()) / users
     once = int(frame["users_count"].iloc[0]) / users
+    frame = frame.assign(all_users_count=users)
     title = f"Users of the last {days} days came on {mean:.1f} of them on average, {once:.0%} on one only"
     chart = base_chart(frame).mark_bar(color=theme.NOW_COLOR).encode(
         x=alt.X("active_days_count:O", title=f"Days active, of the last {days}", axis=alt.Axis(labelAngle=0)),
@@ -170,13 +164,16 @@ def plot_days_active(model: GrowthModel) -> ChartView | ListView:
                 "active_days_count:O": ("Days active", ""),
                 "users_count:Q": ("Users", ","),
                 "users_rate:Q": ("Share", ".1%"),
+                "at_least_count:Q": ("Users with as many or more", ","),
                 "at_least_rate:Q": ("Share with as many or more", ".1%"),
+                "all_users_count:Q": ("Of users", ","),
             }
         ),
     )  # fmt: skip
     labels = {
         "active_days_count": "Days active", "users_count": "Users", "users_rate": "Share of users",
-        "at_least_rate": "Share with as many or more",
+        "at_least_count": "Users with as many or more", "at_least_rate": "Share with as many or more",
+        "all_users_count": "Of users",
     }  # fmt: skip
     return view_chart(chart, title, "Bars of users by number of active days.", frame, labels)
 
@@ -192,7 +189,7 @@ def label_tiers(tiers: TiersResult) -> dict[str, str]:
         "dormant": (limits.dormant_after, limits.churned_after - 1),
         "churned": (limits.churned_after, None),
     }
-    labels = {tier: STATE_NAMES[tier] for tier in TIER_COLORS}
+    labels = {tier: STATE_NAMES[tier] for tier in theme.TIER_COLORS}
     for tier, (first, last) in ranges.items():
         span = f"{first} {grain}{'s' * (first > 1)}" if first == last else f"{first} to {last} {grain}s"
         labels[tier] += f" (away {span if last else f'{first} {grain}s or more'})"
@@ -209,7 +206,7 @@ def plot_tiers(model: GrowthModel) -> ChartView | ListView:
     held = rows.groupby("state")["closing_count"].sum()
     shown = [tier for tier in names if held.get(tier, 0)]
     frame = rows[rows["state"].isin(shown)][["period_start", "state", "closing_count"]].copy()
-    frame["order"] = frame["state"].map({tier: i for i, tier in enumerate(TIER_COLORS)})
+    frame["order"] = frame["state"].map({tier: i for i, tier in enumerate(theme.TIER_COLORS)})
     frame["active"] = frame["state"].isin(ACTIVE_TIERS)
     frame["tier"] = frame["state"].map(names)
     last = frame[frame["period_start"] == frame["period_start"].max()]
@@ -233,7 +230,7 @@ def plot_tiers(model: GrowthModel) -> ChartView | ListView:
 def _draw_tiers(frame: pd.DataFrame, tiers: list[str], names: dict[str, str], width: int, title: str) -> alt.Chart:
     padded = alt.Scale(padding=width / 2 + 4, nice=False)
     x = alt.X("period_start:T", title=None, axis=make_day_axis(frame["period_start"]), scale=padded)
-    scale = alt.Scale(domain=[names[t] for t in tiers], range=[TIER_COLORS[t] for t in tiers])
+    scale = alt.Scale(domain=[names[t] for t in tiers], range=[theme.TIER_COLORS[t] for t in tiers])
     return base_chart(frame, height=150).mark_bar(size=width, stroke="white", strokeWidth=0.5).encode(
         x=x,
         y=alt.Y("closing_count:Q", title=title, axis=alt.Axis(format=",~f", tickMinStep=1, tickCount=5)),
@@ -278,12 +275,9 @@ def plot_tier_moves(model: GrowthModel) -> ChartView | ListView:
         y=alt.Y("from_tier:N", title="From", sort=order, axis=alt.Axis(grid=False, labelLimit=240)),
         tooltip=tooltip,
     )  # fmt: skip
-    color = alt.Color("transition_rate:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
+    color = alt.Color("transition_rate:Q", scale=alt.Scale(range=theme.SHADES, domain=[0, 1]), legend=None)
     cells = base.mark_rect(stroke="white", strokeWidth=2).encode(color=color)
-    numbers = base.mark_text(fontSize=12).encode(
-        text=alt.Text("transition_rate:Q", format=".1%"),
-        color=alt.condition(alt.datum.transition_rate > 0.65, alt.value("white"), alt.value(theme.INK)),
-    )
+    numbers = base.mark_text(fontSize=12, color=theme.INK).encode(text=alt.Text("transition_rate:Q", format=".1%"))
     labels = {
         "from_tier": "From", "to_tier": f"A {grain} later", "users_count": "Users who moved",
         "opening_count": "Users who could have", "transition_rate": "Share", "low_rate": "Low (95%)",

@@ -29,6 +29,7 @@ COSTS = {
     "cost_per_d7": "One back on day 7",
     "cost_per_d30": "One back on day 30",
 }
+SPEND = ["spend_amount", "before_spend_amount", "extra_spend_amount", "spend_change_rate"]
 VALUE_GROUPS = 6
 # A panel's heading holds the month of pay-back too.
 PANEL_NAME = 14
@@ -112,7 +113,7 @@ def plot_budget_shift(model: GrowthModel) -> ChartView | ListView:
     kinds = {"users": "New users", "retained": f"New users back on day {day}"}
     parts = []
     for name, kind in kinds.items():
-        part = rows[["channel", "extra_spend_amount", "spend_change_rate", "verdict"]].assign(kind=kind)
+        part = rows[["channel", *SPEND, "verdict"]].assign(kind=kind)
         columns = [f"extra_{name}_{k}" for k in ("count", "low", "high")]
         part[["count", "low", "high"]] = rows[columns].astype(float).round(2).to_numpy()
         parts.append(part)
@@ -135,6 +136,7 @@ def plot_budget_shift(model: GrowthModel) -> ChartView | ListView:
     ]
     labels = {
         "channel": "Channel", "kind": "Difference in", "count": "Users", "low": "Low (95%)", "high": "High (95%)",
+        "spend_amount": f"Spend ({model.currency})", "before_spend_amount": "Spend before",
         "extra_spend_amount": f"Spend, {model.currency} more", "spend_change_rate": "Spend, change",
         "verdict": "Finding",
     }  # fmt: skip
@@ -148,7 +150,7 @@ def _draw_shift(
     frame: pd.DataFrame, kind: str, order: list[str], moved: str, model: GrowthModel, place: int
 ) -> alt.LayerChart | alt.FacetChart:
     axis = alt.Axis(labels=False, ticks=False, grid=True) if place else alt.Axis(grid=True, ticks=False)
-    colors = alt.Scale(domain=[moved, "Spend hardly moved"], range=[theme.RED, theme.BEFORE_COLOR])
+    colors = alt.Scale(domain=[moved, "Spend hardly moved"], range=[theme.MARKED_COLOR, theme.REST_COLOR])
     base = alt.Chart(
         frame, width=300, height=max(60, 30 * len(order)), title=alt.Title(kind, fontSize=12, frame="group")
     ).encode(
@@ -160,7 +162,8 @@ def _draw_shift(
                 "count:Q": (f"{kind}, more", "+,.0f"),
                 "low:Q": ("Low (95%)", "+,.0f"),
                 "high:Q": ("High (95%)", "+,.0f"),
-                "extra_spend_amount:Q": (f"Spend, {model.currency} more", "+,.0f"),
+                "spend_amount:Q": (f"Spend ({model.currency})", ",.0f"),
+                "before_spend_amount:Q": ("Spend before", ",.0f"),
                 "spend_change_rate:Q": ("Spend, change", "+.0%"),
                 "verdict:N": ("Finding", ""),
             }
@@ -208,14 +211,16 @@ def plot_value(model: GrowthModel) -> ChartView | ListView:
     )
     names = [f"{value.basis.capitalize()} a new user brings", "Cost of a new user"]
     color = alt.Color(
-        "line:N", scale=alt.Scale(domain=names, range=[theme.BLUE, theme.RED]), legend=make_legend("stroke")
+        "line:N",
+        scale=alt.Scale(domain=names, range=[theme.NOW_COLOR, theme.TARGET_COLOR]),
+        legend=make_legend("stroke"),
     )
     y = alt.Y("value_low:Q", title=model.currency, axis=alt.Axis(format="~s", tickCount=5), scale=alt.Scale(nice=5))
-    band = base.mark_area(opacity=0.2, color=theme.BLUE).encode(y=y, y2="value_high:Q")
+    band = base.mark_area(opacity=0.2, color=theme.NOW_COLOR).encode(y=y, y2="value_high:Q")
     line = base.transform_calculate(line=f"'{names[0]}'").mark_line(point=alt.OverlayMarkDef(size=18))
     layers = [band, line.encode(y="value_amount:Q", color=color)]
     if frame["cac_amount"].notna().any():
-        layers.append(base.mark_area(opacity=0.2, color=theme.RED).encode(y="cac_low:Q", y2="cac_high:Q"))
+        layers.append(base.mark_area(opacity=0.2, color=theme.TARGET_COLOR).encode(y="cac_low:Q", y2="cac_high:Q"))
         cost = base.transform_calculate(line=f"'{names[1]}'").mark_line(strokeDash=[5, 3])
         layers.append(cost.encode(y="cac_amount:Q", color=color))
     header = alt.Header(title=None, labelFontSize=12, labelColor=theme.INK, labelAnchor="start", labelLimit=width + 40)

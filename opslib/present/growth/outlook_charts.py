@@ -31,7 +31,6 @@ LEVER_LABELS = {lever: f"{name[0].upper()}{name[1:]}" for lever, name in LEVER_N
 SMALL_COUNT = 10
 # Beside long labels.
 LABELLED_WIDTH = 480
-MONTH_COLORS = [theme.SKY, theme.BLUE, theme.INK]
 
 
 def plot_forecast(model: GrowthModel) -> ChartView | ListView:
@@ -48,12 +47,12 @@ def plot_forecast(model: GrowthModel) -> ChartView | ListView:
         f"In {len(ahead)} days about {last['dau_count']:,.0f} daily active users, "
         f"95% interval {last['low95_count']:,.0f} to {last['high95_count']:,.0f}"
     )
-    kinds = alt.Scale(domain=["Observed", "Forecast"], range=[theme.INK, theme.BLUE])
+    kinds = alt.Scale(domain=["Observed", "Forecast"], range=[theme.OBSERVED_COLOR, theme.EXPECTED_COLOR])
     x = alt.X("day:T", title=None, axis=make_day_axis(frame["day"]), scale=alt.Scale(nice=False))
     base = base_chart(frame).encode(x=x)
     areas = [
         base.transform_filter(alt.datum.kind == "Forecast")
-        .mark_area(color=theme.BLUE, opacity=opacity)
+        .mark_area(color=theme.EXPECTED_COLOR, opacity=opacity)
         .encode(
             y=alt.Y(
                 f"low{n}_count:Q",
@@ -144,7 +143,7 @@ def _draw_gains(
             {"label:N": ("Rate", ""), "later:N": ("When", ""), f"{column}:Q": ("Users a day", "+,.1f")}
         ),
     )  # fmt: skip
-    color = alt.Color("later:N", scale=alt.Scale(domain=later, range=[theme.SKY, theme.BLUE][-len(later) :]))
+    color = alt.Color("later:N", scale=alt.Scale(domain=later, range=theme.HORIZON_COLORS[:2][-len(later) :]))
     numbers = base.mark_text(align="left", dx=4, fontSize=11, color=theme.INK)
     return base.mark_bar().encode(color=color) + numbers.encode(
         text=alt.Text(f"{column}:Q", format="+,.0f" if high > SMALL_COUNT else "+,.2f")
@@ -183,7 +182,9 @@ def plot_levers(model: GrowthModel) -> ChartView | ListView:
             y=alt.Y("label:N", title=None, sort=order, axis=alt.Axis(labelLimit=380, grid=True)),
             yOffset=alt.YOffset("later:N", sort=later),
             color=alt.Color(
-                "later:N", scale=alt.Scale(domain=later, range=MONTH_COLORS[-len(later) :]), legend=make_legend()
+                "later:N",
+                scale=alt.Scale(domain=later, range=theme.HORIZON_COLORS[-len(later) :]),
+                legend=make_legend(),
             ),
             tooltip=make_tooltips(
                 {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import altair as alt
 import pandas as pd
 
@@ -20,12 +22,12 @@ from opslib.present.parts import (
     make_tooltips,
     say_missing,
 )
+from opslib.present.portraits import view_portrait
 from opslib.present.projection import view_projection
 from opslib.present.words import format_number
 
 LONGEST_TITLE = 85
 CURVE_TICKS = 15
-MOST_TRAITS = 12
 MOST_BEHAVIORS = 12
 
 
@@ -89,6 +91,10 @@ def plot_triangle(model: GrowthModel) -> ChartView | ListView:
     starts = frame["cohort_start"].dt.strftime("%Y-%m-%d")
     frame["cohort"] = [f"{s} ({n:,} users)" for s, n in zip(starts, frame["users_count"], strict=True)]
     frame["retained_count"] = frame["retained_count"].astype(int)
+    frame["drill"] = [
+        json.dumps({"cohort_week": start, "cohort_age": int(age)})
+        for start, age in zip(starts, frame["n"], strict=True)
+    ]
     curve = result.curve[(result.curve["n"] == 1) & result.curve["retention_rate"].notna()]
     title = "New users who come back, by week"
     if len(curve):
@@ -127,7 +133,13 @@ def plot_triangle(model: GrowthModel) -> ChartView | ListView:
         "users_count": "New users",
     }  # fmt: skip
     text = "A table in colours: rows are weeks of new users, columns weeks since, cells the share active."
-    return view_chart(cells + numbers, title, text, frame, labels)
+    chart = cells + numbers
+    if model.choice is not None:
+        drill = json.dumps({"cohort_week": str(model.choice.week), "cohort_age": model.choice.age_weeks})
+        outline = base.mark_rect(filled=False, stroke=theme.RED, strokeWidth=3)
+        chart += outline.transform_filter(alt.FieldEqualPredicate(field="drill", equal=drill))
+        text += " The cell chosen is outlined."
+    return view_chart(chart, title, text, frame, labels)
 
 
 def plot_projection(model: GrowthModel) -> ChartView | ListView:
@@ -198,35 +210,5 @@ def plot_portrait(model: GrowthModel) -> ChartView | ListView:
         return say_missing(
             model, section, "it needs users with attributes, such as channel or platform, of at most 100 values"
         )
-    traits = result.traits[result.traits["kind"] == "share"].head(MOST_TRAITS)
-    if traits.empty:
-        return say_missing(model, section, result.note or "no trait differs from the rest beyond chance")
-    traits = traits.reset_index(drop=True)
-    traits["trait"] = [f"{a.replace('_', ' ')}: {v}" for a, v in zip(traits["attribute"], traits["value"], strict=True)]
-    who, rest = f"{result.segment[:40]}", "The rest"
-    sides = {who: "segment_value", rest: "rest_value"}
-    frame = pd.concat(
-        [traits[["trait", "difference"]].assign(side=s, share=traits[c].astype(float)) for s, c in sides.items()],
-        ignore_index=True,
-    )
-    top = traits.iloc[0]
-    title = f"{top['trait'][:40]}: {top['segment_value']:.0%} of users {who}, {top['rest_value']:.0%} of the rest"
-    order = list(dict.fromkeys(traits["trait"]))
-    y = alt.Y("trait:N", title=None, scale=list_names(order), axis=alt.Axis(labelLimit=260, grid=True))
-    links = base_chart(traits, height=max(60, 26 * len(order))).mark_rule(color=theme.BEFORE_COLOR, strokeWidth=3)
-    links = links.encode(y=y, x="segment_value:Q", x2="rest_value:Q")
-    points = alt.Chart(frame).mark_point(filled=True, size=90, opacity=1).encode(
-        y=y,
-        x=alt.X("share:Q", title="Share of users", axis=alt.Axis(format=".0%", labelFlush=False, tickCount=7)),
-        color=alt.Color(
-            "side:N",
-            scale=alt.Scale(domain=list(sides), range=[theme.NOW_COLOR, theme.GREY]),
-            legend=make_legend("circle"),
-        ),
-        shape=alt.Shape("side:N", scale=alt.Scale(domain=list(sides), range=["circle", "diamond"])),
-        tooltip=make_tooltips(
-            {"trait:N": ("Trait", ""), "side:N": ("Users", ""), "share:Q": ("Share", ".1%")}
-        ),
-    )  # fmt: skip
-    labels = {"trait": "Trait", "side": "Users", "share": "Share"}
-    return view_chart(links + points, title, "Pairs of points by trait: the group and the rest.", frame, labels)
+    reason = result.note or "no trait differs from the rest beyond chance"
+    return view_portrait(result) or say_missing(model, section, reason)

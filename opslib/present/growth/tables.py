@@ -10,6 +10,7 @@ import pandas as pd
 from opslib.decide.growth.model import GrowthModel
 from opslib.measure.estimate import compare_estimates
 from opslib.present.display import ListView, TableView
+from opslib.present.growth.cell import show_cell, show_cell_users
 from opslib.present.growth.charts import RATE_LABELS
 from opslib.present.growth.cost_tables import (
     show_budget_shift,
@@ -30,6 +31,8 @@ __all__ = [
     "show_behaviors",
     "show_budget_shift",
     "show_causes",
+    "show_cell",
+    "show_cell_users",
     "show_channels",
     "show_domains",
     "show_levers",
@@ -92,7 +95,9 @@ def show_accounting(model: GrowthModel) -> TableView:
     shown.loc[~frame["complete"], ["churned_count", "quick_ratio"]] = MISSING
     grain = model.scope.grain
     labels = label_accounting(f"{grain.capitalize()} from", grain)
-    return make_table(shown, labels, name="accounting", numeric=tuple(labels)[1:])
+    return make_table(
+        shown, labels, name="accounting", numeric=tuple(labels)[1:], total=len(model.audience.accounting.periods)
+    )
 
 
 def show_segments(model: GrowthModel) -> TableView | ListView:
@@ -182,7 +187,9 @@ def show_behaviors(model: GrowthModel) -> TableView | ListView:
         "effect; the test is sized for the difference among users alike or, where that is not clear, the largest that "
         "is possible."
     )
-    return make_table(shown, labels, name="behaviors", numeric=tuple(labels)[1:], note=note)
+    return make_table(
+        shown, labels, name="behaviors", numeric=tuple(labels)[1:], note=note, total=len(activation.behaviors)
+    )
 
 
 def show_backtest(model: GrowthModel) -> TableView | ListView:

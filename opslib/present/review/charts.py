@@ -221,7 +221,7 @@ def plot_bridge(review: QuarterlyReview, total: str = "active_users") -> ChartVi
     y = alt.Y("step:N", title=None, scale=alt.Scale(domain=labels), axis=alt.Axis(labelLimit=260))
     axis = alt.Axis(format=",.0f" if not money else "~s", tickCount=6)
     x = alt.X("start:Q", title=review.currency if money else "Users", scale=alt.Scale(zero=False), axis=axis)
-    colors = alt.Scale(domain=["More", "Less"], range=[theme.GREEN, theme.RED])
+    colors = alt.Scale(domain=["More", "Less"], range=[theme.GOOD_COLOR, theme.BAD_COLOR])
     bars = base.mark_bar(size=14).encode(
         y=y, x=x, x2="to:Q", color=alt.Color("way:N", scale=colors),
         tooltip=[

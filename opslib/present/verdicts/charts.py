@@ -16,7 +16,7 @@ from opslib.present.parts import cut_name, draw_points, draw_zero, list_names, m
 from opslib.present.verdicts.words import DIRECTIONS, ROLES, STRENGTHS, name_look
 
 ROW_HEIGHT = 26
-COLORS = {"better": theme.NOW_COLOR, "worse": theme.RED, "not clear": theme.MUTED}
+COLORS = {"better": theme.GOOD_COLOR, "worse": theme.BAD_COLOR, "not clear": theme.UNCLEAR_COLOR}
 
 
 def plot_effects(verdicts: Verdict | Sequence[Verdict]) -> ChartView | ListView:

@@ -58,7 +58,7 @@ def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
     band = base.mark_area(color=theme.GRID, opacity=0.9).encode(
         y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False, nice=True)), y2="high:Q"
     )
-    line = base.mark_line(color=theme.BLUE, strokeWidth=1.6).encode(y="value:Q")
+    line = base.mark_line(color=theme.NOW_COLOR, strokeWidth=1.6).encode(y="value:Q")
     tooltip = make_tooltips(
         {
             "period_start:T": ("Day", "%Y-%m-%d"),
@@ -71,5 +71,5 @@ def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
     if odd.empty:
         # A layer without rows has no extent, of which browsers would complain.
         return band + line
-    dots = alt.Chart(odd).mark_point(filled=True, size=55, opacity=1, color=theme.RED)
+    dots = alt.Chart(odd).mark_point(filled=True, size=55, opacity=1, color=theme.MARKED_COLOR)
     return band + line + dots.encode(x=x, y="value:Q", tooltip=tooltip)

@@ -121,10 +121,15 @@ function settle(el, shared) {
     }
     shared.page = page;
     nameWidgets(page);
-    const watcher = new MutationObserver(() => nameWidgets(page));
-    for (const box of page.querySelectorAll(".opslib-controls")) {
-      watcher.observe(box, { subtree: true, childList: true, characterData: true });
-    }
+    // Further controls may come with any later cell, and readouts change.
+    let planned = 0;
+    const watcher = new MutationObserver(() => {
+      planned ||= setTimeout(() => {
+        planned = 0;
+        nameWidgets(page);
+      }, 100);
+    });
+    watcher.observe(page, { subtree: true, childList: true });
     cleanup = () => watcher.disconnect();
   };
   look();

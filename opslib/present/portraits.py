@@ -1,0 +1,111 @@
+"""A portrait: how one group of users differs from the rest, as a chart and as a table."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from opslib.explain.portrait import PortraitResult
+from opslib.present import theme
+from opslib.present.charts import base_chart, view_chart
+from opslib.present.display import ChartView, TableView
+from opslib.present.parts import format_probability, format_range, list_names, make_legend, make_tooltips
+from opslib.present.tables import make_table
+from opslib.present.words import format_number
+
+MOST_TRAITS = 12
+LONGEST_NAME = 40
+
+
+def view_portrait(result: PortraitResult, *, rest: str = "The rest") -> ChartView | None:
+    """Traits of the group described that are beyond chance: its share against that of the rest; None without any."""
+    traits = result.traits[result.traits["kind"] == "share"].head(MOST_TRAITS)
+    if traits.empty:
+        return None
+    traits = traits.reset_index(drop=True)
+    traits["trait"] = [f"{a.replace('_', ' ')}: {v}" for a, v in zip(traits["attribute"], traits["value"], strict=True)]
+    counts = ["segment_count", "segment_users_count", "rest_count", "rest_users_count"]
+    traits = traits.merge(result.shares[["attribute", "value", *counts]], on=["attribute", "value"], how="left")
+    sides = {result.segment[:LONGEST_NAME]: "segment", rest: "rest"}
+    columns = {"value": "share", "count": "with_count", "users_count": "users_count"}
+    parts = [
+        traits[["trait", *(f"{name}_{c}" for c in columns)]].set_axis(["trait", *columns.values()], axis=1)
+        for name in sides.values()
+    ]
+    frame = pd.concat([p.assign(side=side) for side, p in zip(sides, parts, strict=True)], ignore_index=True)
+    frame["share"] = frame["share"].astype(float)
+    top = traits.iloc[0]
+    title = f"{top['trait'][:40]}: {top['segment_value']:.0%} of users {result.segment[:LONGEST_NAME]}, "
+    title += f"{top['rest_value']:.0%} of {rest[0].lower()}{rest[1:]}"
+    order = list(dict.fromkeys(traits["trait"]))
+    y = alt.Y("trait:N", title=None, scale=list_names(order), axis=alt.Axis(labelLimit=260, grid=True))
+    links = base_chart(traits, height=max(60, 26 * len(order))).mark_rule(color=theme.BEFORE_COLOR, strokeWidth=3)
+    links = links.encode(y=y, x="segment_value:Q", x2="rest_value:Q")
+    points = alt.Chart(frame).mark_point(filled=True, size=90, opacity=1).encode(
+        y=y,
+        x=alt.X("share:Q", title="Share of users", axis=alt.Axis(format=".0%", labelFlush=False, tickCount=7)),
+        color=alt.Color(
+            "side:N",
+            scale=alt.Scale(domain=list(sides), range=[theme.NOW_COLOR, theme.REST_COLOR]),
+            legend=make_legend("circle"),
+        ),
+        shape=alt.Shape("side:N", scale=alt.Scale(domain=list(sides), range=["circle", "diamond"])),
+        tooltip=make_tooltips(
+            {
+                "trait:N": ("Trait", ""), "side:N": ("Users", ""), "share:Q": ("Share", ".1%"),
+                "with_count:Q": ("Users with it", ","), "users_count:Q": ("Of users", ","),
+            }
+        ),
+    )  # fmt: skip
+    labels = {
+        "side": "Users", "trait": "Trait", "share": "Share", "with_count": "Users with it", "users_count": "Of users",
+    }  # fmt: skip
+    return view_chart(links + points, title, "Pairs of points by trait: the group and the rest.", frame, labels)
+
+
+def list_traits(result: PortraitResult, *, group: str, rest: str, name: str) -> TableView | None:
+    """The largest differences, each with counts and interval, and whether it is beyond chance; None without any."""
+    rows = []
+    for row in result.shares.to_dict("records"):
+        counts = (
+            (row[f"{side}_rate"], row[f"{side}_count"], row[f"{side}_users_count"]) for side in ("segment", "rest")
+        )
+        inside, outside = (f"{format_number(r, 'rate')} ({n:,} of {m:,})" for r, n, m in counts)
+        ends = (row["difference_rate"], row["difference_low"], row["difference_high"])
+        rows.append(
+            {
+                "trait": f"{row['attribute'].replace('_', ' ')}: {row['value']}",
+                "group": inside,
+                "rest": outside,
+                "difference": f"{format_range(*ends, form='+.1f', scale=100)} points",
+                "size": abs(row["effect_h"]),
+                "q_value": row["q_value"],
+            }
+        )
+    for row in result.numbers.to_dict("records"):
+        ends = (row["difference_mean"], row["difference_low"], row["difference_high"])
+        rows.append(
+            {
+                "trait": f"{row['attribute'].replace('_', ' ')}, mean",
+                "group": f"{row['segment_mean']:,.2f} (of {row['segment_users_count']:,})",
+                "rest": f"{row['rest_mean']:,.2f} (of {row['rest_users_count']:,})",
+                "difference": format_range(*ends, form="+,.2f"),
+                "size": abs(row["effect_d"]),
+                "q_value": row["q_value"],
+            }
+        )
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows).sort_values(["size", "trait"], ascending=[False, True]).head(MOST_TRAITS)
+    frame["clear"] = ["yes" if q <= result.level else "no" for q in frame["q_value"]]
+    frame["noise"] = [format_probability(q) for q in frame["q_value"]]
+    labels = {
+        "trait": "Trait", "group": f"{group} ({result.segment_count:,})", "rest": f"{rest} ({result.rest_count:,})",
+        "difference": "Difference [95%]", "clear": "Beyond chance", "noise": "False alarm rate",
+    }  # fmt: skip
+    note = (
+        f"Largest differences first, of {len(rows)} compared. Beyond chance: with all of these looked at, at most "
+        f"{result.level:.0%} of those marked yes are false alarms. A difference is no reason."
+    )
+    numeric = ("group", "rest", "difference", "noise")
+    return make_table(frame, labels, name=name, numeric=numeric, unbroken=("group", "rest", "difference"), note=note)
