@@ -21,7 +21,7 @@ WIDE = {"width": 1280, "height": 900}
 LONG_MS = 180_000
 OFFLINE = ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 # JupyterLab's own, of things that were never asked for.
-NOT_OURS = ("favicon", "ERR_INTERNET_DISCONNECTED", "was preloaded using link preload", "[HMR]")
+NOT_OURS = ("favicon", "ERR_INTERNET_DISCONNECTED", "was preloaded using link preload", "Connection lost, reconnecting")
 
 IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 DONE = """() => {
@@ -207,6 +207,23 @@ class NotebookPage:
     def control(self, label: str) -> Any:
         """A control by its label."""
         return self.page.locator(".opslib-controls").get_by_label(label, exact=True).first
+
+    def click_mark(self, drill: str) -> dict[str, Any]:
+        """Click the mark of a chart whose `drill` holds a text; give what it sets."""
+        found = self.page.wait_for_function(
+            """drill => {
+              const marks = [...document.querySelectorAll('.vega-embed svg path')];
+              const mark = marks.find(e => (e.__data__?.datum?.drill ?? '').includes(drill));
+              if (!mark) return null;
+              mark.scrollIntoView({block: 'center'});
+              const box = mark.getBoundingClientRect();
+              return {drill: mark.__data__.datum.drill, x: box.x + box.width / 2, y: box.y + box.height / 2};
+            }""",
+            arg=drill,
+            timeout=20_000,
+        ).json_value()
+        self.page.mouse.click(found["x"], found["y"])
+        return dict(json.loads(found["drill"]))
 
     def choose(self, label: str, text: str) -> None:
         """Choose the first option of a list that begins with a text, once it is offered."""

@@ -148,12 +148,7 @@ def test_click_on_a_step_explains_it(funnel: NotebookPage, data: Data) -> None:
     from opslib.present.answers import describe
 
     funnel.show("steps")
-    where = funnel.page.evaluate_handle(
-        """() => [...document.querySelectorAll('.vega-embed svg *')]
-             .find(e => (e.__data__?.datum?.drill ?? '').includes('"step": 2'))"""
-    ).as_element()
-    assert where is not None
-    where.click()
+    assert funnel.click_mark('"step": 2') == {"step": 2}
     funnel.wait_for_command("--step 2")
     funnel.show("controls")
     assert funnel.control("Step to explain").evaluate("e => e.selectedOptions[0].textContent").startswith("2")
@@ -173,14 +168,7 @@ def test_click_on_a_cohort_shows_its_users_and_levers_slide(browser: Any, lab: L
     try:
         opened.run_all()
         opened.show("triangle")
-        opened.page.locator(".vega-embed svg.marks").first.wait_for(timeout=20_000)
-        cell = opened.page.evaluate_handle(
-            """() => [...document.querySelectorAll('.vega-embed svg *')]
-                 .find(e => (e.__data__?.datum?.drill ?? '').includes('"cohort_age": 4'))"""
-        ).as_element()
-        assert cell is not None
-        wanted = json.loads(cell.evaluate("e => e.__data__.datum.drill"))
-        cell.click()
+        wanted = opened.click_mark('"cohort_age": 4')
         opened.wait_for_command(f"--cohort-week {wanted['cohort_week']}", "--cohort-age 4")
         growth = model_growth(data, **wanted)
         shown = opened.read_outputs()["cell-table"][0]["data"]["text/plain"]
