@@ -94,7 +94,9 @@ class TestNotebook:
         notebook = read(path)
         assert path.stat().st_size < MOST_BYTES
         assert not {"papermill", "widgets"} & set(notebook["metadata"])
-        shown = [c for c in code_cells(notebook) if re.match(r"(\w+\.show\()?(charts|tables|answers|opslib)\.", source(c))]
+        shown = [
+            c for c in code_cells(notebook) if re.match(r"(\w+\.show\()?(charts|tables|answers|opslib)\.", source(c))
+        ]
         assert shown
         assert all(c["outputs"] for c in shown)
         assert not any(o["output_type"] in ("error", "stream") for c in code_cells(notebook) for o in c["outputs"])

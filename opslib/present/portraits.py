@@ -9,12 +9,14 @@ from opslib.explain.portrait import PortraitResult
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, TableView
-from opslib.present.parts import format_probability, format_range, list_names, make_legend, make_tooltips
+from opslib.present.parts import cut_name, format_probability, format_range, list_names, make_legend, make_tooltips
 from opslib.present.tables import make_table
 from opslib.present.words import format_number
 
 MOST_TRAITS = 12
 LONGEST_NAME = 40
+# Both names and two shares fit into a title.
+LONGEST_TRAIT = 32
 
 
 def view_portrait(result: PortraitResult, *, rest: str = "The rest") -> ChartView | None:
@@ -35,8 +37,8 @@ def view_portrait(result: PortraitResult, *, rest: str = "The rest") -> ChartVie
     frame = pd.concat([p.assign(side=side) for side, p in zip(sides, parts, strict=True)], ignore_index=True)
     frame["share"] = frame["share"].astype(float)
     top = traits.iloc[0]
-    title = f"{top['trait'][:40]}: {top['segment_value']:.0%} of users {result.segment[:LONGEST_NAME]}, "
-    title += f"{top['rest_value']:.0%} of {rest[0].lower()}{rest[1:]}"
+    title = f"{cut_name(top['trait'], LONGEST_TRAIT)}: {top['segment_value']:.0%} of users "
+    title += f"{cut_name(result.segment, LONGEST_TRAIT)}, {top['rest_value']:.0%} of the others"
     order = list(dict.fromkeys(traits["trait"]))
     y = alt.Y("trait:N", title=None, scale=list_names(order), axis=alt.Axis(labelLimit=260, grid=True))
     links = base_chart(traits, height=max(60, 26 * len(order))).mark_rule(color=theme.BEFORE_COLOR, strokeWidth=3)

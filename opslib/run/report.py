@@ -341,10 +341,14 @@ def _gather_facts(
 def _write_rest(partial: Path, facts: Facts, chapters: Sequence[Chapter], exit_code: int, clock: _Clock) -> None:
     from dataclasses import replace
 
+    from opslib.run.fonts import say_missing_font
     from opslib.run.publish import write_report
 
     seconds: dict[str, Any] = {**clock.laps, "total": clock.total}
-    write_report(partial, replace(facts, seconds=seconds), chapters, exit_code)
+    # What the answers say is what the pictures name.
+    said = say_missing_font(" ".join(sentence for chapter in chapters for sentence in chapter.sentences))
+    problems = [*facts.problems, said] if said else facts.problems
+    write_report(partial, replace(facts, seconds=seconds, problems=problems), chapters, exit_code)
 
 
 def _refuse_stray(name: str, chosen: Mapping[str, Any], known: set[str]) -> str:

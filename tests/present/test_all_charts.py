@@ -27,7 +27,6 @@ MODULES = ("growth", "funnel", "churn", "review", "watch", "crisis")
 SERIES = "the expected range is of the share; the day's numbers and their counts are in the table of numbers"
 WITHOUT_COUNTS = {
     "churn.plot_exits": "a sum over days of shares of those still there (Aalen-Johansen)",
-    "funnel.plot_steps": "how many entered is the count of the first step, in the same chart and table",
     "review.plot_effects": "a difference as a share of the value without it; the looks' table has the counts",
     "watch.plot_numbers": SERIES,
     "crisis.plot_timeline": SERIES,

@@ -90,7 +90,7 @@ def main_of(page: str) -> str:
 
 def test_report_refers_to_nothing_outside(report: Path) -> None:
     pages = sorted(report.glob("*.html"))
-    assert len(pages) == 3
+    assert len(pages) == 4
     for page in pages:
         text = page.read_text("utf-8")
         assert external_references(text) == []

@@ -48,6 +48,7 @@ def plot_steps(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         return say_missing(diagnosis, "Steps", "too few users with a whole window entered")
     frame["counts"] = [f"{r:.1%} ({n:,})" for r, n in zip(frame["overall_rate"], frame["converted_count"], strict=True)]
     # What a click on a bar sets; nobody can stop before the first step.
+    frame["entered_count"] = frame.groupby("period")["converted_count"].transform("first")
     frame["drill"] = [json.dumps({"step": int(step)}) if step > 1 else "" for step in frame["step"]]
     last = diagnosis.whole.estimate(len(diagnosis.path.steps), overall=True)
     title = "Share of those who entered, by step"
@@ -66,6 +67,7 @@ def plot_steps(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
                 "period:N": ("Entered in", ""),
                 "converted_count:Q": ("Users", ","),
                 "overall_rate:Q": ("Of those who entered", ".1%"),
+                "entered_count:Q": ("Users who entered", ","),
                 "overall_low:Q": ("Low (95%)", ".1%"),
                 "overall_high:Q": ("High (95%)", ".1%"),
                 "step_rate:Q": ("Of the step before", ".1%"),
@@ -84,7 +86,8 @@ def plot_steps(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
     texts = base.mark_text(align="left", dx=4, fontSize=11, color=theme.INK).encode(x=x, text="counts:N")
     labels = {
         "label": "Step", "period": "Entered in", "converted_count": "Users", "overall_rate": "Of those who entered",
-        "overall_low": "Low (95%)", "overall_high": "High (95%)", "step_rate": "Of the step before",
+        "entered_count": "Users who entered", "overall_low": "Low (95%)", "overall_high": "High (95%)",
+        "step_rate": "Of the step before",
     }  # fmt: skip
     text = "Bars by step, now and before; the step explained below is outlined."
     return view_chart(bars + outline + texts, title, text, frame, labels)

@@ -143,14 +143,14 @@ def make_control(
         control = _type_number(name, common, whole=kind == "count")
     elif kind == "period_end":
         box = widgets.Combobox(
-            options=choices.quarters, continuous_update=False, placeholder="the days right before; a day or a quarter",
+            options=choices.quarters, continuous_update=False, placeholder="2026Q1 or 2026-03-31",
             **common,
         )  # fmt: skip
         control = Control(name, box, lambda: box.value.strip(), lambda v: setattr(box, "value", str(v)))
     else:
         control = _list_values(name, common, _list_options(kind, field.default, pick, data, choices, steps))
     control.write(value)
-    if kind in ("count", "size", "lever", "day"):
+    if kind in ("count", "size", "lever", "day", "period_end"):
         control.widget = _add_hint(control.widget, field.description or "")
     return control
 
