@@ -94,6 +94,10 @@ def test_report_refers_to_nothing_outside(report: Path) -> None:
     for page in pages:
         text = page.read_text("utf-8")
         assert external_references(text) == []
+        if page.name == "mail.html":
+            # Mail programs know no policy, and run nothing anyway.
+            assert "<script" not in text
+            continue
         (policy,) = [m["content"] for m in PageReader(text).find("meta") if "http-equiv" in m]
         assert policy.startswith("default-src 'none'; ")
         assert '<html lang="en">' in text
