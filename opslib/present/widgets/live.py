@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opslib.data.parallel import interrupt_queries, reopen_data
+from opslib.data.parallel import drop_unused, interrupt_queries, reopen_data
 from opslib.errors import InputError
 from opslib.parameters import NotebookParameters, Value, check_parameters
 from opslib.present.widgets.exploration import Compute, Exploration, View
@@ -111,6 +111,7 @@ class LiveExploration(Exploration):
         """Compute and draw, on the worker's thread."""
         sections = self._order(block)
         try:
+            drop_unused(self.data)
             result = self.compute(self.data, **parameters.to_options())
             for number, section in enumerate(sections):
                 ticket.check()
