@@ -86,7 +86,7 @@ def run() -> int:
 def measure_floor(browser: Any, lab: Any) -> float:
     """The median round trip of a widget that does nothing."""
     opened = open_page(browser, lab, "00_start_here", cell=EMPTY)
-    box = opened.page.get_by_label("Empty")
+    box = opened.page.get_by_role("textbox", name="Empty")
     box.wait_for(timeout=WAIT_MS)
     opened.page.evaluate(WATCH)
     seconds = []
@@ -121,13 +121,15 @@ def measure_notebook(browser: Any, lab: Any, slug: str) -> list[float]:
 
 
 def open_page(browser: Any, lab: Any, slug: str, *, cell: str = "") -> Any:
-    """Open a notebook; with a cell, in the place of all its own."""
+    """Open a notebook; with a cell, a copy that has this one in the place of all its own."""
     from tests.browser.lab import NotebookPage
 
     if cell:
         import nbformat
 
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+        # With the kernel named: JupyterLab asks for one, and waits, where a notebook names none.
+        notebook = nbformat.read(lab.folder / "notebooks" / f"{slug}.ipynb", as_version=4)
+        notebook.cells = [nbformat.v4.new_code_cell(cell)]
         slug = "empty"
         nbformat.write(notebook, lab.folder / "notebooks" / f"{slug}.ipynb")
     opened = NotebookPage.open(browser, lab, slug, viewport=TALL)
