@@ -185,6 +185,9 @@ def test_click_on_a_cohort_shows_its_users_and_levers_slide(browser: Any, lab: L
         growth = model_growth(data, **wanted, levers={"d1_rate": 0.06})
         texts = opened.read_texts()
         assert texts["levers"].startswith(charts.plot_levers(growth).title)
+        # The kernel sends no picture of a changed chart: JupyterLab makes the one that is saved.
+        opened.show("levers")
+        assert opened.read_outputs()["levers"][0]["data"]["image/png"]
         assert texts["levers-table"] == tables.show_levers(growth)._repr_mimebundle_()["text/plain"]
         shoot(opened, "levers")
         assert not opened.complaints

@@ -102,6 +102,9 @@ class TestChart:
         assert view.alt.endswith(".")
         assert specs[name]["description"] == f"{view.title}. {view.alt}"
 
+    def test_is_a_valid_specification(self, name: str, views, specs) -> None:  # type: ignore[no-untyped-def]
+        assert views[name].chart.to_dict(validate=True) == specs[name]
+
     def test_hover_tells_what_the_table_tells(self, name: str, views, specs) -> None:  # type: ignore[no-untyped-def]
         tooltips = list(find_tooltips(specs[name]))
         assert tooltips

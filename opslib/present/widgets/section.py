@@ -51,8 +51,12 @@ class Section:
         # Compiling costs far more than building: what has not changed is not compiled again.
         source = (shown.title, shown.alt, shown.spec)
         if self._compiled is None or self._compiled[0] != source:
-            self._compiled = (source, _make_bundle(shown))
+            self._compiled = (source, _split(shown.make_bundle(picture=self._draws_pictures())))
         return self._compiled[1]
+
+    def _draws_pictures(self) -> bool:
+        """The first chart of a cell stays with the notebook even where nobody scrolls to it; Voila draws no other."""
+        return self._compiled is None or self._widget is not None
 
     def _mark(self, bundle: Bundle) -> Bundle:
         data, metadata = bundle
@@ -104,11 +108,14 @@ def _find_cell() -> tuple[str, str]:
 
 def _make_bundle(shown: Any) -> Bundle:
     if hasattr(shown, "_repr_mimebundle_"):
-        made = shown._repr_mimebundle_()
-        data, metadata = made if isinstance(made, tuple) else (made, {})
-        return dict(data), dict(metadata)
+        return _split(shown._repr_mimebundle_())
     shell = get_ipython()
     if shell is None or shell.display_formatter is None:
         return {"text/plain": repr(shown)}, {}
     data, metadata = shell.display_formatter.format(shown)
+    return dict(data), dict(metadata)
+
+
+def _split(made: Any) -> Bundle:
+    data, metadata = made if isinstance(made, tuple) else (made, {})
     return dict(data), dict(metadata)

@@ -8,13 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import altair as alt
+import pandas as pd
 import pytest
 
 from opslib.data.playbook import load_playbook
 from opslib.data.source import Data, open_data
 from opslib.errors import InputError
 from opslib.parameters import check_parameters, parse_parameters, read_view
-from opslib.present.display import ListView
+from opslib.present.charts import view_chart
+from opslib.present.display import VEGA_MIME, ChartView, ListView
 from opslib.present.widgets.exploration import Exploration, explore
 from opslib.present.widgets.live import LiveExploration
 from tests.present.widgets.conftest import Page
@@ -111,6 +114,21 @@ def test_thirty_changes_end_in_the_last_with_few_computations(
     assert page.texts[1] == "'49 days'"
     assert len(computer.calls) - before <= 3
     assert live.parameters.to_literals()["days"] == 49
+
+
+def test_changed_chart_comes_without_a_picture(live: LiveExploration, page: Page) -> None:
+    def draw_days(result: Any) -> ChartView:
+        frame = pd.DataFrame({"days": [result.days]})
+        chart = alt.Chart(frame).mark_bar().encode(x="days:Q")
+        return view_chart(chart, f"{result.days} days", "A bar.", frame, {"days": "Days"})
+
+    live.show(draw_days)
+    before = list(page.outputs.values())[-1]
+    change(live, days=28)
+    after = list(page.outputs.values())[-1]
+    assert {VEGA_MIME, "image/png"} <= set(before)
+    assert VEGA_MIME in after and "image/png" not in after
+    assert after["text/plain"] == "28 days. A bar."
 
 
 @pytest.mark.parametrize(("days", "said"), [(13, "13 days: there are none."), (14, "&lt;b&gt;a bug")])
