@@ -41,6 +41,7 @@ bench: .venv/.has-bench ## time the report and the measures against their peers
 	@$(python) -m benchmarks $(ARGS)
 
 lab: .venv/.has-run ## open JupyterLab on the first notebook
+	@$(bin)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
 	@$(bin)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(offline) notebooks/00_start_here.ipynb $(ARGS)
 
 notebooks: .venv/.has-run ## run the committed notebooks again on the sample company and store their results

@@ -138,13 +138,14 @@ class AnswerView:
 
 @dataclass(frozen=True)
 class ListView:
-    """A plain list of sentences, such as next actions or limits."""
+    """A plain list of sentences, such as next actions or limits; empty, it shows nothing."""
 
     sentences: Sequence[str]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         items = "".join(f"<li>{html.escape(s)}</li>" for s in self.sentences)
-        return {"text/html": f"<ul>{items}</ul>", "text/plain": "\n".join(f"- {s}" for s in self.sentences)}
+        page = f"<ul>{items}</ul>" if items else ""
+        return {"text/html": page, "text/plain": "\n".join(f"- {s}" for s in self.sentences)}
 
 
 def shrink_page(page: str) -> str:

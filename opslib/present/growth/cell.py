@@ -85,16 +85,17 @@ def plot_cell(model: GrowthModel) -> ChartView | ListView:
 
 
 def show_cell(model: GrowthModel) -> ListView:
-    """What the chosen cell says: its share against the other weeks', and where a difference sits."""
+    """What the chosen cell says: its share against the other weeks', and where a difference sits; the chart says why
+    there is none."""
     cell = model.cell
-    return ListView([NONE_CHOSEN] if cell is None else [say_cell(cell), *_say_causes(model, cell)])
+    return ListView([] if cell is None else [say_cell(cell), *_say_causes(model, cell)])
 
 
 def show_cell_users(model: GrowthModel) -> TableView | ListView:
-    """Who of the chosen week's new users came back, and who did not."""
+    """Who of the chosen week's new users came back, and who did not; the chart says why there are none."""
     cell = model.cell
     if cell is None:
-        return ListView([NONE_CHOSEN])
+        return ListView([])
     result = cell.portrait
     if result is None:
         return ListView(["Who came back: nothing to show, because it needs users with attributes, such as channel."])

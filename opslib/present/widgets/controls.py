@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+from pydantic.fields import FieldInfo
 
 from opslib.data.source import Data
 from opslib.parameters import NotebookParameters, Pick, Value
@@ -148,7 +149,7 @@ def make_control(
         )  # fmt: skip
         control = Control(name, box, lambda: box.value.strip(), lambda v: setattr(box, "value", str(v)))
     else:
-        control = _list_values(name, common, _list_options(kind, field.default, pick, data, choices, steps))
+        control = _list_values(name, common, _list_options(kind, field, pick, data, choices, steps))
     control.write(value)
     if kind in ("count", "size", "lever", "day", "period_end"):
         control.widget = _add_hint(control.widget, field.description or "")
@@ -165,22 +166,23 @@ def _add_hint(widget: widgets.Widget, description: str) -> widgets.Widget:
 
 
 def _list_options(
-    kind: str, default: Value, pick: Pick | None, data: Data, choices: Choices, steps: Sequence[str]
+    kind: str, field: FieldInfo, pick: Pick | None, data: Data, choices: Choices, steps: Sequence[str]
 ) -> list[tuple[str, Value]]:
+    empty = (field.description or "").partition("empty: ")[2] or "none"
     if kind == "choice":
         assert pick is not None
         return [(choice or "what the data allow", choice) for choice in pick.choices]
     if kind == "quarter":
-        return [("the usual one", ""), *((name, name) for name in choices.quarters)]
+        return [(empty, ""), *((name, name) for name in choices.quarters)]
     if kind == "breakdown":
-        return [("where the change sits", ""), *((name, name) for name in choices.breakdowns)]
+        return [(empty, ""), *((name, name) for name in choices.breakdowns)]
     if kind == "experiment":
-        return [("the last one", ""), *((name, name) for name in choices.experiments)]
+        return [(empty, ""), *((name, name) for name in choices.experiments)]
     if kind == "step":
         return list_steps(steps)
     if kind == "cohort":
-        return [("none", ""), *((day, day) for day in list_weeks(data))]
-    return [(str(default), default)]
+        return [(empty, ""), *((day, day) for day in list_weeks(data))]
+    return [(str(field.default), field.default)]
 
 
 def offer_steps(control: Control, steps: Sequence[str]) -> None:
