@@ -40,8 +40,7 @@ lint: .venv/.has-test ## check style, types, layers, notebooks, and that no secr
 bench: .venv/.has-bench ## time the report and the measures against their peers
 	@$(python) -m benchmarks $(ARGS)
 
-lab: .venv/.has-run ## open JupyterLab on the first notebook
-	@$(bin)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
+lab: .venv/.has-run .venv/.has-no-news ## open JupyterLab on the first notebook
 	@$(bin)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(offline) notebooks/00_start_here.ipynb $(ARGS)
 
 notebooks: .venv/.has-run ## run the committed notebooks again on the sample company and store their results
@@ -60,3 +59,8 @@ clean: ## remove .venv and caches (reports/ and data/ stay)
 # What is installed, one stamp for each set: .has-run (the package alone), .has-test, .has-bench (that extra too).
 .venv/.has-%: pyproject.toml constraints.txt
 	@.ci/install $(filter-out run,$*)
+
+# Once: it takes seconds, and JupyterLab would ask everybody whether they want its news.
+.venv/.has-no-news: .venv/.has-run
+	@$(bin)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
+	@touch $@
