@@ -47,8 +47,8 @@ def plot_steps(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
     if frame.empty:
         return say_missing(diagnosis, "Steps", "too few users with a whole window entered")
     frame["counts"] = [f"{r:.1%} ({n:,})" for r, n in zip(frame["overall_rate"], frame["converted_count"], strict=True)]
-    # What a click on a bar sets; nobody can stop before the first step.
     frame["entered_count"] = frame.groupby("period")["converted_count"].transform("first")
+    # What a click on a bar sets; nobody can stop before the first step.
     frame["drill"] = [json.dumps({"step": int(step)}) if step > 1 else "" for step in frame["step"]]
     last = diagnosis.whole.estimate(len(diagnosis.path.steps), overall=True)
     title = "Share of those who entered, by step"

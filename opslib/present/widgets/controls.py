@@ -168,21 +168,17 @@ def _add_hint(widget: widgets.Widget, description: str) -> widgets.Widget:
 def _list_options(
     kind: str, field: FieldInfo, pick: Pick | None, data: Data, choices: Choices, steps: Sequence[str]
 ) -> list[tuple[str, Value]]:
-    empty = (field.description or "").partition("empty: ")[2] or "none"
     if kind == "choice":
         assert pick is not None
         return [(choice or "what the data allow", choice) for choice in pick.choices]
-    if kind == "quarter":
-        return [(empty, ""), *((name, name) for name in choices.quarters)]
-    if kind == "breakdown":
-        return [(empty, ""), *((name, name) for name in choices.breakdowns)]
-    if kind == "experiment":
-        return [(empty, ""), *((name, name) for name in choices.experiments)]
     if kind == "step":
         return list_steps(steps)
-    if kind == "cohort":
-        return [(empty, ""), *((day, day) for day in list_weeks(data))]
-    return [(str(field.default), field.default)]
+    named = {"quarter": choices.quarters, "breakdown": choices.breakdowns, "experiment": choices.experiments}
+    names = list_weeks(data) if kind == "cohort" else named.get(kind)
+    if names is None:
+        return [(str(field.default), field.default)]
+    empty = (field.description or "").partition("empty: ")[2] or "none"
+    return [(empty, ""), *((name, name) for name in names)]
 
 
 def offer_steps(control: Control, steps: Sequence[str]) -> None:

@@ -112,8 +112,7 @@ def _make_bundle(shown: Any) -> Bundle:
     shell = get_ipython()
     if shell is None or shell.display_formatter is None:
         return {"text/plain": repr(shown)}, {}
-    data, metadata = shell.display_formatter.format(shown)
-    return dict(data), dict(metadata)
+    return _split(shell.display_formatter.format(shown))
 
 
 def _split(made: Any) -> Bundle:
