@@ -30,9 +30,40 @@ class Track:
 
 
 TRACKS = (
-    Track(mark("Basics of growth"), mark("30 days"), {"read_a_funnel": mark("Read a funnel")}),
-    Track(mark("Experiments and analysis"), mark("6 weeks"), {}),
-    Track(mark("Whole-domain thinking"), mark("3 months"), {}),
+    Track(
+        mark("Basics of growth"),
+        mark("30 days"),
+        {
+            "read_a_funnel": mark("Read a funnel"),
+            "read_a_triangle": mark("Read a cohort triangle"),
+            "where_growth_comes_from": mark("Where growth comes from"),
+            "below_the_trigger": mark("Day-7 retention below 25%"),
+            "how_often_they_come": mark("How often they come"),
+        },
+    ),
+    Track(
+        mark("Experiments and analysis"),
+        mark("6 weeks"),
+        {
+            "sample_ratio": mark("When the split is not as planned"),
+            "peeking": mark("Looking too early"),
+            "how_many_users": mark("How many users a test needs"),
+            "mix_or_rate": mark("Other users, or users who changed"),
+            "holdout": mark("Did the campaign pay"),
+        },
+    ),
+    Track(
+        mark("Whole-domain thinking"),
+        mark("3 months"),
+        {
+            "expired_coupons": mark("Why they leave: the expired coupon"),
+            "budget_without_users": mark("A budget that brings nobody who stays"),
+            "complaint_crisis": mark("Three days of complaints"),
+            "moved_to_private": mark("Worth of private traffic"),
+            "three_looks": mark("Did it work: three looks"),
+            "quarterly_review": mark("A quarter of a company nobody has seen"),
+        },
+    ),
 )
 LESSONS = tuple(name for track in TRACKS for name in track.lessons)
 
