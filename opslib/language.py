@@ -112,9 +112,12 @@ def join_sentences(sentences: Iterable[str]) -> str:
     >>> join_sentences(["One.", "", "Two."])
     'One. Two.'
     """
-    # Chinese sentences follow each other without a space, which no catalogue can hold as a text of its own.
-    between = "" if _spoken == "zh" else " "
-    return between.join(sentence for sentence in sentences if sentence)
+    said = ""
+    for sentence in filter(None, sentences):
+        # Chinese sentences follow each other without a space; a playbook's own may be in English all the same.
+        together = _spoken == "zh" and not said[-1:].isascii()
+        said += sentence if together or not said else f" {sentence}"
+    return said
 
 
 @cache

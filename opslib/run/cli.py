@@ -56,12 +56,14 @@ cli.add_command(training)
 def check(ctx: click.Context, playbook: str) -> None:
     """Check the data against what the notebooks need, and print what was found."""
     from opslib.data.source import open_data
+    from opslib.language import speak
     from opslib.parameters import check_rules
 
     data = open_data(playbook)
     check_rules(data.playbook)
     fitness = data.fitness
-    click.echo(fitness.to_text())
+    with speak(data.playbook.company.lang):
+        click.echo(fitness.to_text())
     ctx.exit(BAD_INPUT if fitness.verdict == "unfit" else 0)
 
 
