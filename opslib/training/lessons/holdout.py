@@ -98,7 +98,7 @@ def _show_looks(facts: HoldoutFacts) -> Look:
         "and revenue is not quite the difference of the two columns: it allows for what users did before.",
         days=facts.verdict.core.window_days,
     )
-    code = "verdict = judge_initiative(data, initiative); tables.show_looks(verdict)"
+    code = "review = opslib.review_quarter(data); tables.show_looks(review.operations.verdicts)"
     return Look((text,), (lambda: tables.show_looks(facts.verdict),), code)
 
 

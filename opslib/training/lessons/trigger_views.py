@@ -168,7 +168,7 @@ def plot_year(seen: Trigger) -> ChartView:
     dots = base.mark_circle(size=60, opacity=1).encode(color=alt.Color("side:N", scale=colors))
     line = alt.Chart(pd.DataFrame({"limit": [seen.limit]})).mark_rule(color=theme.MUTED).encode(y="limit:Q")
     text = say("Weeks from left to right, the limit as a line, weeks below it in red.")
-    labels = {"week": say("Week of the year"), "rate": say("Share active on day 7"), "side": say("Side")}
+    labels = {"week": say("Week of the year"), "rate": say("Share active on day 7"), "side": say("Side of the limit")}
     return view_chart(base.mark_line(opacity=0.4) + line + dots, title, text, frame, labels)
 
 

@@ -336,8 +336,9 @@ def _ask_meaning(seen: Accounting) -> Question:
             say("Follow one person who comes every second week through the table."),
         ),
         (
-            say("Left counts weeks missed, not people. Many return: {back:,} did. That is why shares are compared over "
-                "the same span, and why nobody should be written off after one week.", back=now.back),
+            say("Left counts how often somebody stayed away after an active week, not people. Many return: {back:,} "
+                "times somebody did. That is why shares are compared over the same span, and why nobody should be "
+                "written off after one week.", back=now.back),
         ),
     )  # fmt: skip
 
