@@ -75,7 +75,9 @@ class Number:
     def write(self, answer: Any) -> str:
         """The number with its unit."""
         digits = max(0, math.ceil(-math.log10(self.tolerance))) if self.tolerance > 0 else 0
-        space = "" if self.unit == "%" else " "
+        if float(answer).is_integer():
+            digits = 0
+        space = "" if self.unit == "%" or not self.unit.isascii() else " "
         return f"{float(answer):,.{digits}f}{space}{self.unit}"
 
     def _near(self, value: float, other: float) -> bool:
