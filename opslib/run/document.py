@@ -25,7 +25,8 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~$!&])")
 LINE_START = re.compile(r"^(#{1,6}(?=\s|$)|[+\-](?=\s|$)|-(?=--)|=(?==)|\d+[.)](?=\s|$))")
 # A bare address becomes a link by itself.
 ADDRESS = re.compile(r"(?i)\b(https?|ftp|mailto)(:)|\b(www)(\.)")
-SKIPPED = ("style", "script")
+# Buttons to turn a table's pages are none of its text.
+SKIPPED = ("style", "script", "fieldset")
 # Longer tables behind charts are for the page, where they are folded.
 MOST_TABLE_ROWS = 60
 

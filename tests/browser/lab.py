@@ -75,8 +75,16 @@ def start_lab(root: Path, folder: Path) -> Iterator[Lab]:
     settings = folder / "config" / "labconfig" / "page_config.json"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
+    # Each page begins with the notebook as it is committed, not as an earlier page left it.
+    saving = folder / "settings" / "@jupyterlab" / "docmanager-extension" / "plugin.jupyterlab-settings"
+    saving.parent.mkdir(parents=True)
+    saving.write_text(json.dumps({"autosave": False}))
     log = (folder / "server.log").open("w")
-    home = {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+    home = {
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+    }
     server = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", f"--port={port}", "--port-retries=0",
          f"--IdentityProvider.token={TOKEN}", "--expose-app-in-browser", *OFFLINE],
@@ -193,7 +201,7 @@ class NotebookPage:
         """The `opslib report` line of what is on screen."""
         return str(self.page.locator(".opslib-commands code").first.text_content())
 
-    def wait_for_command(self, *words: str, ms: int = 60_000) -> None:
+    def wait_for_command(self, *words: str, ms: int = LONG_MS) -> None:
         """Wait until what is on screen is what a line with these words makes."""
         self.page.wait_for_function(
             "words => { const c = document.querySelector('.opslib-commands code')?.textContent ?? '';"

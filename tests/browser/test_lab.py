@@ -16,9 +16,10 @@ import pytest
 
 from opslib.data.source import Data, open_data
 from opslib.parameters import NOTEBOOKS
+from opslib.present.widgets.worker import LONGEST_WAIT_SECONDS
 from opslib.run.publish import dump_json
 from tests.browser.conftest import ROOT, SCREENSHOTS
-from tests.browser.lab import Lab, NotebookPage, start_lab
+from tests.browser.lab import LONG_MS, Lab, NotebookPage, start_lab
 
 EXPLORED = [slug for slug in NOTEBOOKS if slug != "00_start_here"]
 GROWTH, FUNNEL = "10_growth_model", "20_funnel_diagnosis"
@@ -239,10 +240,11 @@ def test_thirty_changes_in_three_seconds_end_in_the_last(funnel: NotebookPage) -
         box.fill(str(days))
         box.press("Enter")
         funnel.page.wait_for_timeout(max(0, 100 * (days - 20) - 1000 * (time.monotonic() - start)))
+    took_seconds = time.monotonic() - start
     funnel.wait_for_command("--days 50")
     assert funnel.ask("import json; print(json.dumps(diagnosis.parameters.days))") == 50
     assert funnel.ask("import json; print(json.dumps([c['days'] for c in _calls][-1]))") == 50
-    assert funnel.ask("import json; print(json.dumps(len(_calls)))") <= 5
+    assert funnel.ask("import json; print(json.dumps(len(_calls)))") <= 3 + took_seconds / LONGEST_WAIT_SECONDS
     funnel.ask("diagnosis.compute = _compute; print('null')")
 
 
@@ -259,7 +261,7 @@ def test_failure_is_said_beside_the_controls_which_stay_usable(funnel: NotebookP
     shoot(funnel, "failure")
     box.fill("")
     box.press("Enter")
-    status.get_by_text("up to date").wait_for(timeout=60_000)
+    status.get_by_text("up to date").wait_for(timeout=LONG_MS)
     assert funnel.read_texts() == before
 
 
@@ -283,4 +285,4 @@ def test_long_work_can_be_stopped(funnel: NotebookPage) -> None:
     funnel.ask("diagnosis.compute = _compute; print('null')")
     box.fill("0")
     box.press("Enter")
-    funnel.page.locator(".opslib-status").first.get_by_text("up to date").wait_for(timeout=60_000)
+    funnel.page.locator(".opslib-status").first.get_by_text("up to date").wait_for(timeout=LONG_MS)

@@ -95,5 +95,12 @@ def test_tables_keep_every_cell_and_their_note() -> None:
     assert text == "| Name | Count |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n\nA note."
 
 
+def test_long_tables_keep_every_row_and_lose_their_page_buttons() -> None:
+    frame = pd.DataFrame({"a": [f"row {i}" for i in range(40)]})
+    view = make_table(frame, {"a": "Name"}, name="t")
+    text = read_html(view._repr_mimebundle_()["text/html"])
+    assert text.splitlines() == ["| Name |", "| --- |", *(f"| row {i} |" for i in range(40))]
+
+
 def test_text_stays_as_readable_as_it_can() -> None:
     assert escape_text("16.7% of 1,000, up +2.0 points") == "16.7% of 1,000, up +2.0 points"
