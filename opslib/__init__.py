@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opslib.measure.growth import account_growth, measure_activity
     from opslib.measure.retention import measure_retention
     from opslib.measure.revenue import measure_revenue
-    from opslib.parameters import check_parameters
+    from opslib.parameters import check_parameters, load_parameters
     from opslib.present.answers import describe, show_answer, show_next_actions
     from opslib.present.widgets.exploration import explore
 
@@ -47,6 +47,7 @@ _HOMES = {
     "investigate_churn": "opslib.decide.churn.investigation",
     "investigate_voice": "opslib.decide.crisis.investigation",
     "list_dropped_users": "opslib.measure.funnel.follow",
+    "load_parameters": "opslib.parameters",
     "load_playbook": "opslib.data.playbook",
     "measure_acquisition": "opslib.measure.acquisition",
     "measure_activity": "opslib.measure.growth",
@@ -72,6 +73,7 @@ __all__ = [
     "investigate_churn",
     "investigate_voice",
     "list_dropped_users",
+    "load_parameters",
     "load_playbook",
     "measure_acquisition",
     "measure_activity",

@@ -34,5 +34,14 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     >>> suggest_name("zzz", ["timezone"])
     ''
     """
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    near = find_near(name, known)
+    return f" Did you mean '{near}'?" if near else ""
+
+
+def find_near(name: str, known: Iterable[str]) -> str:
+    """Find the nearest of the known names, or nothing when none is near.
+
+    >>> find_near("timezon", ["timezone", "currency"])
+    'timezone'
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")

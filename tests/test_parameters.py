@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opslib.errors import InputError
-from opslib.parameters import NOTEBOOKS, QuarterlyReview, check_parameters, find_notebook, parse_parameters
+from opslib.language import get_language, set_language
+from opslib.parameters import (
+    NOTEBOOKS,
+    QuarterlyReview,
+    check_parameters,
+    find_notebook,
+    load_parameters,
+    parse_parameters,
+)
 
 REVIEW = "40_quarterly_review"
 
@@ -62,6 +71,38 @@ def test_all_faults_are_named_at_once() -> None:
     assert "'segmant'" in message
 
 
+def test_unknown_language() -> None:
+    message = refuse({"lang": "cn"})
+    assert "There is no language 'cn'" in message
+    assert "zh (中文)" in message
+    assert check_parameters(REVIEW, {"lang": "zh"}).lang == "zh"
+
+
+def test_a_notebook_speaks_the_language_of_its_parameters_or_its_playbook(tmp_path: Path) -> None:
+    playbook = tmp_path / "playbook.toml"
+    playbook.write_text('[company]\nname = "A"\nlang = "zh"\n[tables]\norders = { source = "orders.csv" }\n', "utf-8")
+    try:
+        load_parameters(REVIEW, {"playbook": str(playbook)})
+        assert get_language() == "zh"
+        load_parameters(REVIEW, {"playbook": str(playbook), "lang": "en"})
+        assert get_language() == "en"
+    finally:
+        set_language("")
+
+
+def test_unknown_language_of_a_playbook(tmp_path: Path) -> None:
+    playbook = tmp_path / "playbook.toml"
+    playbook.write_text('[company]\nname = "A"\nlang = "cn"\n[tables]\norders = { source = "orders.csv" }\n', "utf-8")
+    message = refuse_playbook(playbook)
+    assert "line 3: 'company.lang': there is no language 'cn'" in message
+
+
+def refuse_playbook(playbook: Path) -> str:
+    with pytest.raises(InputError) as error:
+        load_parameters(REVIEW, {"playbook": str(playbook)})
+    return str(error.value)
+
+
 @pytest.mark.parametrize("value", ["search", ":search", "channel:", "channel"])
 def test_segment_without_column_or_value(value: str) -> None:
     assert "column:value" in refuse({"segment": value})
@@ -87,7 +128,7 @@ def test_defaults_are_valid_and_literal() -> None:
 def test_parameters_are_frozen() -> None:
     checked = check_parameters(REVIEW, {"quarter": "2026Q2", "segment": "channel:a:b"})
     assert checked.to_literals() == {
-        "playbook": "playbook.toml", "quarter": "2026Q2", "compare_to": "", "segment": "channel:a:b",
+        "playbook": "playbook.toml", "lang": "", "quarter": "2026Q2", "compare_to": "", "segment": "channel:a:b",
     }  # fmt: skip
     with pytest.raises(ValueError, match="frozen"):
         checked.quarter = "2026Q1"  # type: ignore[attr-defined]

@@ -10,6 +10,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
+from opslib.language import mark
+
 Kind = Literal["key", "text", "number", "timestamp", "date", "flag"]
 
 
@@ -70,7 +72,7 @@ class Contract:
         return [group for group in self.either if all(name in names for name in group)]
 
 
-def _user(meaning: str = "who did it", name: str = "user_id") -> Column:
+def _user(meaning: str = mark("who did it"), name: str = "user_id") -> Column:
     return Column(name, "key", meaning, required=True)
 
 
@@ -83,47 +85,47 @@ CONTRACTS: dict[str, Contract] = {
     for contract in (
         Contract(
             "events",
-            "one thing that one user did",
+            mark("one thing that one user did"),
             (
                 _user(),
-                _at("ts", "when"),
-                Column("event", "text", "what was done, for example app_open", required=True),
+                _at("ts", mark("when")),
+                Column("event", "text", mark("what was done, for example app_open"), required=True),
             ),
         ),
         Contract(
             "users",
-            "one user",
+            mark("one user"),
             (
-                _user("who"),
-                _at("signup_at", "when the user signed up"),
-                Column("channel", "text", "where the user came from, for example search"),
-                Column("domain", "text", "public traffic (search, social, ads) or private (groups, WeCom)"),
-                _at("private_since", "when the user joined a private group, if ever", required=False),
+                _user(mark("who")),
+                _at("signup_at", mark("when the user signed up")),
+                Column("channel", "text", mark("where the user came from, for example search")),
+                Column("domain", "text", mark("public traffic (search, social, ads) or private (groups, WeCom)")),
+                _at("private_since", mark("when the user joined a private group, if ever"), required=False),
             ),
             unique="user_id",
         ),
         Contract(
             "orders",
-            "one paid order (or one line of an order, with rows = 'lines')",
+            mark("one paid order (or one line of an order, with rows = 'lines')"),
             (
-                _user("who bought"),
-                _at("ts", "when it was paid"),
-                Column("amount", "number", "what the customer paid, after discount", required=True),
-                Column("order_id", "key", "the order; without it every row is an order"),
-                Column("discount", "number", "what was taken off the price"),
-                Column("cost", "number", "what the goods cost us"),
+                _user(mark("who bought")),
+                _at("ts", mark("when it was paid")),
+                Column("amount", "number", mark("what the customer paid, after discount"), required=True),
+                Column("order_id", "key", mark("the order; without it every row is an order")),
+                Column("discount", "number", mark("what was taken off the price")),
+                Column("cost", "number", mark("what the goods cost us")),
             ),
             unique="order_id",
         ),
         Contract(
             "subscriptions",
-            "one subscription of one user",
+            mark("one subscription of one user"),
             (
-                _user("whose it is"),
-                _at("started_at", "when it started", required=False),
-                _at("ended_at", "when it ended; empty: it still runs", required=False),
-                Column("tenure_months", "number", "for how many months it has run, or ran until it ended"),
-                Column("ended", "flag", "it has ended"),
+                _user(mark("whose it is")),
+                _at("started_at", mark("when it started"), required=False),
+                _at("ended_at", mark("when it ended; empty: it still runs"), required=False),
+                Column("tenure_months", "number", mark("for how many months it has run, or ran until it ended")),
+                Column("ended", "flag", mark("it has ended")),
             ),
             either=(("started_at",), ("tenure_months", "ended")),
             span=("started_at", "ended_at"),
@@ -131,92 +133,92 @@ CONTRACTS: dict[str, Contract] = {
         ),
         Contract(
             "coupons",
-            "one coupon given to one user",
+            mark("one coupon given to one user"),
             (
-                Column("coupon_id", "key", "the coupon", required=True),
-                _user("who got it"),
-                _at("issued_at", "when it was given"),
-                _at("expires_at", "when it stops being valid"),
-                _at("redeemed_at", "when it was used; empty: not used", required=False),
+                Column("coupon_id", "key", mark("the coupon"), required=True),
+                _user(mark("who got it")),
+                _at("issued_at", mark("when it was given")),
+                _at("expires_at", mark("when it stops being valid")),
+                _at("redeemed_at", mark("when it was used; empty: not used"), required=False),
             ),
             unique="coupon_id",
         ),
         Contract(
             "spend",
-            "one day's spend on one channel",
+            mark("one day's spend on one channel"),
             (
-                Column("date", "date", "the day, in the company's time zone", required=True),
-                Column("channel", "text", "the same names as users.channel", required=True),
-                Column("amount", "number", "money spent", required=True),
+                Column("date", "date", mark("the day, in the company's time zone"), required=True),
+                Column("channel", "text", mark("the same names as users.channel"), required=True),
+                Column("amount", "number", mark("money spent"), required=True),
             ),
         ),
         Contract(
             "messages",
-            "one message sent to one user",
+            mark("one message sent to one user"),
             (
-                Column("message_id", "key", "the message", required=True),
-                _user("who was to get it"),
-                _at("ts", "when it was sent"),
-                Column("channel", "text", "sms, push, email, wecom"),
-                Column("campaign", "text", "what it was sent for"),
-                Column("delivered", "flag", "it arrived"),
-                Column("opened", "flag", "it was opened"),
-                Column("clicked", "flag", "a link in it was followed"),
+                Column("message_id", "key", mark("the message"), required=True),
+                _user(mark("who was to get it")),
+                _at("ts", mark("when it was sent")),
+                Column("channel", "text", mark("sms, push, email, wecom")),
+                Column("campaign", "text", mark("what it was sent for")),
+                Column("delivered", "flag", mark("it arrived")),
+                Column("opened", "flag", mark("it was opened")),
+                Column("clicked", "flag", mark("a link in it was followed")),
             ),
             unique="message_id",
         ),
         Contract(
             "referrals",
-            "one user brought by another",
+            mark("one user brought by another"),
             (
-                _user("who invited", "inviter_id"),
-                _user("who came", "invitee_id"),
-                _at("ts", "when the invited user joined"),
-                Column("kind", "text", "for example invite_rebate or group_buy"),
-                Column("reward", "number", "what the reward cost us"),
+                _user(mark("who invited"), "inviter_id"),
+                _user(mark("who came"), "invitee_id"),
+                _at("ts", mark("when the invited user joined")),
+                Column("kind", "text", mark("for example invite_rebate or group_buy")),
+                Column("reward", "number", mark("what the reward cost us")),
             ),
         ),
         Contract(
             "tickets",
-            "one request or complaint to support",
+            mark("one request or complaint to support"),
             (
-                Column("ticket_id", "key", "the ticket", required=True),
-                _user("who asked"),
-                _at("opened_at", "when it was opened"),
-                Column("category", "text", "what it is about"),
-                Column("is_complaint", "flag", "it is a complaint", required=True),
-                _at("closed_at", "when it was closed; empty: still open", required=False),
+                Column("ticket_id", "key", mark("the ticket"), required=True),
+                _user(mark("who asked")),
+                _at("opened_at", mark("when it was opened")),
+                Column("category", "text", mark("what it is about")),
+                Column("is_complaint", "flag", mark("it is a complaint"), required=True),
+                _at("closed_at", mark("when it was closed; empty: still open"), required=False),
             ),
             unique="ticket_id",
         ),
         Contract(
             "surveys",
-            "one answer to one survey question",
+            mark("one answer to one survey question"),
             (
-                _user("who answered"),
-                _at("ts", "when"),
-                Column("kind", "text", "nps (0 to 10) or csat (1 to 5)", required=True, allowed=("nps", "csat")),
-                Column("score", "number", "the answer", required=True),
+                _user(mark("who answered")),
+                _at("ts", mark("when")),
+                Column("kind", "text", mark("nps (0 to 10) or csat (1 to 5)"), required=True, allowed=("nps", "csat")),
+                Column("score", "number", mark("the answer"), required=True),
             ),
         ),
         Contract(
             "exposures",
-            "one user's first sight of one experiment",
+            mark("one user's first sight of one experiment"),
             (
-                _user("who saw it"),
-                Column("experiment", "text", "which experiment", required=True),
-                Column("variant", "text", "which variant", required=True),
-                _at("ts", "when it was first seen"),
+                _user(mark("who saw it")),
+                Column("experiment", "text", mark("which experiment"), required=True),
+                Column("variant", "text", mark("which variant"), required=True),
+                _at("ts", mark("when it was first seen")),
             ),
         ),
         Contract(
             "traffic",
-            "one interval of the site's traffic",
+            mark("one interval of the site's traffic"),
             (
-                _at("ts", "start of the interval"),
-                Column("requests", "number", "requests in the interval", required=True),
-                Column("errors", "number", "requests that failed"),
-                Column("p95_ms", "number", "95 of 100 requests were faster than this, in milliseconds"),
+                _at("ts", mark("start of the interval")),
+                Column("requests", "number", mark("requests in the interval"), required=True),
+                Column("errors", "number", mark("requests that failed")),
+                Column("p95_ms", "number", mark("95 of 100 requests were faster than this, in milliseconds")),
             ),
             unique="ts",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,62 +13,18 @@ import pandas as pd
 from opslib.data.contract import CONTRACTS, Contract
 from opslib.data.mapping import MappedTable, list_written_days
 from opslib.data.playbook import Playbook
+from opslib.data.problems import KINDS, MEANINGS, SEVERITIES, Problem, Severity, suggest_column
 from opslib.data.rules import EARLIEST, bad_rows, future_limit, list_row_rules
 from opslib.data.settings import ColumnSource, RowRule, TableSource
-from opslib.data.swapped_dates import is_worth_a_look, list_bounds, look_for_swapped_days, say_swapped
-from opslib.errors import suggest_name
+from opslib.data.swapped_dates import is_worth_a_look, list_bounds, look_for_swapped_days, word_swapped
+from opslib.errors import find_near
+from opslib.language import join_words, mark, say
 
-Severity = Literal["unfit", "warning", "note"]
 Verdict = Literal["fit", "usable with warnings", "unfit"]
 
 EXAMPLES = 3
 # Rules whose rows can be left out by naming them under `drop`.
 ROW_RULES = get_args(RowRule)
-
-KINDS = {"timestamp": "a time", "key": "an id", "flag": "true or false"}
-MEANINGS = {
-    "missing_column": "the column is missing",
-    "wrong_type": "the type cannot serve",
-    "empty_table": "the table has no rows",
-    "null_key": "have no value",
-    "null_value": "have no value and count as nothing",
-    "duplicate_key": "repeat a key that must be unique",
-    "duplicate_row": "repeat another row in every column",
-    "unparsable": "hold something that cannot be read as {kind}",
-    "mixed_zones": "carry a time zone while the others do not",
-    "future_time": "lie in the future (after {limit})",
-    "absurd_time": "lie before 1990",
-    "unknown_category": "hold a value other than {allowed}",
-    "negative_amount": "are negative",
-    "negative_time": "lie before started_at",
-    "negative_tenure": "are negative",
-    "unknown_end": "have ended, but nothing says when",
-    "contradiction": "say that it runs, while ended_at says that it ended",
-    "unknown_user": "name a user who is not in table users",
-    "key_types": "is a number here and a text elsewhere",
-    "filtered": "are left out by [tables.{table}] keep",
-}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One rule that a table breaks: where, how often, what it looks like, how bad it is and what to do."""
-
-    table: str
-    column: str
-    rule: str
-    count: int
-    rows: int
-    severity: Severity
-    text: str
-    examples: tuple[str, ...] = ()
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.table}.{self.column}" if self.column else self.table
-        shown = f", for example {', '.join(self.examples)}" if self.examples else ""
-        counted = f"{self.count:,} of {self.rows:,} rows {self.text}" if self.count else self.text
-        return f"{place}: {counted} ({self.rule}){shown}." + (f" {self.remedy}" if self.remedy else "")
 
 
 @dataclass(frozen=True)
@@ -122,16 +79,24 @@ class DataFitness:
 
     def to_text(self) -> str:
         """The table of `opslib check`, for a terminal."""
-        lines = [f"{'table':<11}{'rows':>13}{'left out':>11}  {'first (UTC)':<17}{'last (UTC)':<17}verdict"]
+        counts = _pad(say("table"), 11) + _pad(say("rows"), -13) + _pad(say("left out"), -11)
+        times = _pad(say("first (UTC)"), 17) + _pad(say("last (UTC)"), 17)
+        lines = [f"{counts}  {times}" + say("verdict")]
         for row in self.to_frame().to_dict("records"):
             first, last = (f"{t:%Y-%m-%d %H:%M}" if pd.notna(t) else "-" for t in (row["first_at"], row["last_at"]))
             lines.append(
                 f"{row['table']:<11}{row['rows_count']:>13,}{row['left_out_count']:>11,}  "
-                f"{first:<17}{last:<17}{row['verdict']}"
+                f"{first:<17}{last:<17}{say(row['verdict'])}"
             )
-        lines += ["", f"Verdict: {self.verdict}"]
-        lines += [f"  {p.severity:<8}{p}" for p in self.problems]
+        lines += ["", say("Verdict: {verdict}", verdict=say(self.verdict))]
+        lines += [f"  {_pad(say(SEVERITIES[p.severity]), 8)}{p}" for p in self.problems]
         return "\n".join(lines)
+
+
+def _pad(text: str, width: int) -> str:
+    """A text as wide as so many letters, Chinese ones counting twice; to the right where the width is negative."""
+    gap = " " * (abs(width) - sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text))
+    return text + gap if width > 0 else gap + text
 
 
 def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) -> tuple[TableProfile, list[Problem]]:
@@ -178,15 +143,11 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
 
     rows, count, remaining = (int(found[k]) for k in ("rows", "kept", "left"))
     if remaining == 0:
-        text = MEANINGS["empty_table"]
-        text += "" if rows == 0 else f" after [tables.{name}] {'keep' if count == 0 else 'drop'}"
-        problems.append(
-            Problem(name, "", "empty_table", 0, rows, "unfit", text, remedy="Check the file and the filters.")
-        )
+        problems.append(_empty_problem(name, rows, count))
     if rows > count:
         examples = tuple(str(f) for f in source.keep)
-        text = MEANINGS["filtered"].format(table=name)
-        problems.append(Problem(name, "", "filtered", rows - count, rows, "note", text, examples))
+        text, values = MEANINGS["filtered"], {"table": name}
+        problems.append(Problem(name, "", "filtered", rows - count, rows, "note", text, examples, values=values))
     number = int(found["filled"]) - int(found["keys"]) if check_key else 0
     if not mapped.contract.repeats:
         kept_rows = mapped.raw if left is None else mapped.raw.filter(left)
@@ -222,13 +183,17 @@ def check_key_types(tables: dict[str, MappedTable]) -> list[Problem]:
     minority, other = sorted(kinds, key=lambda k: len(kinds[k]))
     table, column = kinds[minority][0]
     opposite, opposite_column = kinds[other][0]
-    text = f"user ids are {minority}s here and {other}s in {opposite}.{opposite_column}, so they never match"
+    if minority == "number":
+        text = mark("user ids are numbers here and texts in {opposite}, so they never match")
+    else:
+        text = mark("user ids are texts here and numbers in {opposite}, so they never match")
     number_table, number_column = kinds["number"][0]
-    remedy = (
-        f'Under [tables.{number_table}.columns] write {number_column} = {{ column = "...", type = "text" }}, '
+    remedy = mark(
+        'Under [tables.{table}.columns] write {column} = {{ column = "...", type = "text" }}, '
         "or store both as the same type."
     )
-    return [Problem(table, column, "key_types", 0, 0, "unfit", text, remedy=remedy)]
+    values = {"opposite": f"{opposite}.{opposite_column}", "table": number_table, "column": number_column}
+    return [Problem(table, column, "key_types", 0, 0, "unfit", text, remedy=remedy, values=values)]
 
 
 def _check_shape(mapped: MappedTable, source: TableSource) -> list[Problem]:
@@ -238,23 +203,26 @@ def _check_shape(mapped: MappedTable, source: TableSource) -> list[Problem]:
     for column in (*mapped.missing, *lines):
         meaning = contract.column(column)
         misspelt = [c for c in source.columns if contract.column(c) is None]
-        hint = suggest_name(column, [*mapped.raw.columns, *misspelt])
-        text = f"the column is missing ({meaning.meaning if meaning else column})"
-        remedy = (
-            f'Under [tables.{contract.table}.columns] write {column} = "your column".{hint} '
-            f"The table has: {', '.join(mapped.raw.columns)}."
+        near = find_near(column, [*mapped.raw.columns, *misspelt])
+        values = {"table": contract.table, "column": column, "near": near, "columns": ", ".join(mapped.raw.columns)}
+        values["meaning"] = meaning.meaning if meaning else column
+        text, remedy = MEANINGS["missing_column"], suggest_column(near)
+        problems.append(
+            Problem(contract.table, column, "missing_column", 0, 0, "unfit", text, remedy=remedy, values=values)
         )
-        problems.append(Problem(contract.table, column, "missing_column", 0, 0, "unfit", text, remedy=remedy))
     if contract.either and not contract.find_groups({*mapped.columns, *mapped.wrong_kind}):
-        place = ", or ".join(" with ".join(group) for group in contract.either)
-        text = f"columns are missing: {place}"
-        remedy = (
-            f'Under [tables.{contract.table}.columns] write {contract.either[0][0]} = "your column", and so on. '
-            f"The table has: {', '.join(mapped.raw.columns)}."
+        place = say(", or ").join(say(" with ").join(group) for group in contract.either)
+        remedy = mark(
+            'Under [tables.{table}.columns] write {column} = "your column", and so on. The table has: {columns}.'
         )
-        problems.append(Problem(contract.table, "", "missing_column", 0, 0, "unfit", text, remedy=remedy))
-    for column, reason in mapped.wrong_kind.items():
-        problems.append(Problem(contract.table, column, "wrong_type", 0, 0, "unfit", f"the column {reason}"))
+        values = {"table": contract.table, "column": contract.either[0][0], "columns": ", ".join(mapped.raw.columns)}
+        values["place"] = place
+        text = MEANINGS["missing_group"]
+        problems.append(
+            Problem(contract.table, "", "missing_column", 0, 0, "unfit", text, remedy=remedy, values=values)
+        )
+    for column, (text, kind) in mapped.wrong_kind.items():
+        problems.append(Problem(contract.table, column, "wrong_type", 0, 0, "unfit", text, values={"type": kind}))
     return problems
 
 
@@ -272,45 +240,61 @@ def _row_problem(
     contract = mapped.contract
     meaning = contract.column(column)
     assert meaning is not None
-    text = MEANINGS[rule].format(
-        kind=KINDS.get(meaning.kind, f"a {meaning.kind}"),
-        limit=playbook.company.data_until or f"{future_limit(playbook):%Y-%m-%d}",
-        allowed=" or ".join(meaning.allowed),
-        table=contract.table,
-    )
+    text = MEANINGS[rule]
+    values = {
+        "kind": KINDS[meaning.kind],
+        "limit": str(playbook.company.data_until or f"{future_limit(playbook):%Y-%m-%d}"),
+        "allowed": join_words(meaning.allowed, last="or"),
+        "table": contract.table,
+        "column": column,
+    }
     severity: Severity = "unfit"
     remedy = ""
     origin = source.columns.get(column)
     if rule in ("unknown_category", "negative_amount", "null_value", "unknown_end", "contradiction"):
         severity = "warning"
     elif (rule, column) == ("future_time", "ended_at") and rule not in source.drop:
-        severity, text = "warning", f"{text}: these subscriptions count as running"
+        severity, text = "warning", mark("lie in the future (after {limit}): these subscriptions count as running")
         if playbook.company.data_until is None:
-            remedy = "Write data_until under [company]: the day on which the table was made."
+            remedy = mark("Write data_until under [company]: the day on which the table was made.")
     elif rule == "mixed_zones":
         if not mixed:
-            own = "carry their own time zone: read as such"
+            own = mark("carry their own time zone: read as such")
             return Problem(contract.table, column, rule, number, rows, "note", own)
         if origin is not None and origin.timezone:
-            severity, text = "warning", f"carry their own time zone; the others are read as {origin.timezone}"
+            severity, text = "warning", mark("carry their own time zone; the others are read as {zone}")
+            values["zone"] = origin.timezone
         else:
-            remedy = (
+            remedy = mark(
                 "Write all of them with a zone, or none; or say in which zone the others are: "
-                f'{column} = {{ column = "...", timezone = "Asia/Shanghai" }} under [tables.{contract.table}.columns].'
+                '{column} = {{ column = "...", timezone = "Asia/Shanghai" }} under [tables.{table}.columns].'
             )
     elif rule in source.drop:
-        severity, text = "warning", f"{text} and are left out, as [tables.{contract.table}] drop says"
+        values["problem"] = text
+        severity, text = "warning", mark("{problem} and are left out, as [tables.{table}] drop says")
     elif rule in ROW_RULES:
-        remedy = f'Mend the file, or leave these rows out: drop = ["{rule}"] under [tables.{contract.table}].'
+        values["rule"] = rule
+        remedy = mark('Mend the file, or leave these rows out: drop = ["{rule}"] under [tables.{table}].')
         if rule == "unparsable" and meaning.kind in ("timestamp", "date"):
-            remedy += (
-                " If all are times of another form, say which: "
-                f"{column} = {{ column = \"...\", format = '%d/%m/%Y' }}, or unit = 's' for seconds since 1970."
+            remedy = mark(
+                'Mend the file, or leave these rows out: drop = ["{rule}"] under [tables.{table}]. If all are times of '
+                "another form, say which: {column} = {{ column = \"...\", format = '%d/%m/%Y' }}, or unit = 's' for "
+                "seconds since 1970."
             )
     return Problem(
         contract.table, column, rule, number, rows, severity, text,
-        _find_examples(mapped, rule, column, condition), remedy,
+        _find_examples(mapped, rule, column, condition), remedy, values,
     )  # fmt: skip
+
+
+def _empty_problem(table: str, rows: int, kept: int) -> Problem:
+    text = MEANINGS["empty_table"]
+    if rows and not kept:
+        text = mark("the table has no rows after [tables.{table}] keep")
+    elif rows:
+        text = mark("the table has no rows after [tables.{table}] drop")
+    remedy = mark("Check the file and the filters.")
+    return Problem(table, "", "empty_table", 0, rows, "unfit", text, remedy=remedy, values={"table": table})
 
 
 def _duplicate_problem(mapped: MappedTable, source: TableSource, left: Any, number: int, rows: int) -> Problem:
@@ -323,19 +307,30 @@ def _duplicate_problem(mapped: MappedTable, source: TableSource, left: Any, numb
     else:
         rows_alike = table.select(**mapped.columns).group_by(list(mapped.columns))
         counts = rows_alike.aggregate(times=lambda t: t.count())
-        counts = counts.select("times", key=counts.user_id if "user_id" in counts.columns else ibis.literal("a row"))
+        named = counts.user_id if "user_id" in counts.columns else ibis.literal(say("a row"))
+        counts = counts.select("times", key=named)
     counts = counts.filter(counts.times > 1)
     worst = counts.order_by([counts.times.desc(), counts.key]).limit(EXAMPLES).to_pandas()
-    examples = tuple(f"{row.key} ({row.times} times)" for row in worst.itertuples())
+    examples = tuple(say("{key} ({count} times)", key=row.key, count=row.times) for row in worst.itertuples())
     text = MEANINGS["duplicate_key" if column else "duplicate_row"]
+    values = {"table": contract.table, "problem": text}
+    severity: Severity = "unfit"
+    remedy = ""
     if "duplicate_key" in source.drop:
-        text += f" and all but one are left out, as [tables.{contract.table}] drop says"
-        return Problem(contract.table, column, "duplicate_key", number, rows, "warning", text, examples)
-    one = "one row a key" if column else "one of them"
-    remedy = f'Mend the file, or keep {one}: drop = ["duplicate_key"] under [tables.{contract.table}].'
-    if contract.table == "orders":
-        remedy += ' If each row is a line of an order, write rows = "lines".'
-    return Problem(contract.table, column, "duplicate_key", number, rows, "unfit", text, examples, remedy)
+        severity = "warning"
+        text = mark("{problem} and all but one are left out, as [tables.{table}] drop says")
+    elif contract.table == "orders":
+        remedy = mark(
+            'Mend the file, or keep one row a key: drop = ["duplicate_key"] under [tables.{table}]. '
+            'If each row is a line of an order, write rows = "lines".'
+        )
+    elif column:
+        remedy = mark('Mend the file, or keep one row a key: drop = ["duplicate_key"] under [tables.{table}].')
+    else:
+        remedy = mark('Mend the file, or keep one of them: drop = ["duplicate_key"] under [tables.{table}].')
+    return Problem(
+        contract.table, column, "duplicate_key", number, rows, severity, text, examples, remedy, values
+    )  # fmt: skip
 
 
 def _check_swapped_days(mapped: MappedTable, source: TableSource, column: str, day: Any, rows: int) -> list[Problem]:
@@ -345,8 +340,8 @@ def _check_swapped_days(mapped: MappedTable, source: TableSource, column: str, d
         return []
     swapped, examples = found
     name = mapped.contract.table
-    text, remedy = say_swapped(swapped, name, column, source.columns.get(column, ColumnSource(column=column)))
-    return [Problem(name, column, "swapped_days", swapped.count, rows, "warning", text, examples, remedy)]
+    text, remedy, values = word_swapped(swapped, name, column, source.columns.get(column, ColumnSource(column=column)))
+    return [Problem(name, column, "swapped_days", swapped.count, rows, "warning", text, examples, remedy, values)]
 
 
 def _find_examples(mapped: MappedTable, rule: str, column: str, condition: Any) -> tuple[str, ...]:
@@ -360,10 +355,11 @@ def _find_examples(mapped: MappedTable, rule: str, column: str, condition: Any) 
     texts = []
     for record in rows.select(**{c: rows[c].cast("string") for c in rows.columns}).to_pandas().to_dict("records"):
         filled = {k: str(v)[:60] for k, v in record.items() if not pd.isna(v)}
-        others = ", ".join(f"{k} {v}" for k, v in filled.items())
-        texts.append(
-            f"'{filled[column]}'" if column in filled else f"the row with {others}" if others else "an empty row"
-        )
+        others = say(", ").join(f"{k} {v}" for k, v in filled.items())
+        if column in filled:
+            texts.append(f"'{filled[column]}'")
+        else:
+            texts.append(say("the row with {values}", values=others) if others else say("an empty row"))
     return tuple(texts)
 
 

@@ -21,6 +21,7 @@ from opslib.data.periods import Calendar
 from opslib.data.settings import ColumnSource, RowFilter, TableSource
 from opslib.data.swapped_dates import swap_back
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark
 
 # A time written with its own zone: a time of day, then Z, UTC, +08, +0800 or +08:00.
 ZONED_TEXT = r"[0-9]:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?\s*(Z|z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)\s*$"
@@ -41,7 +42,7 @@ class MappedTable:
         zoned_text: contract column -> True where the text of a time carries its own zone.
         kept: True for rows that all filters keep; None without filters.
         missing: required contract columns that nothing maps to.
-        wrong_kind: contract column -> why its type cannot serve.
+        wrong_kind: contract column -> why its type cannot serve, a text for `say`, and the type that it names.
     """
 
     contract: Contract
@@ -52,7 +53,7 @@ class MappedTable:
     zoned_text: dict[str, Any]
     kept: Any
     missing: tuple[str, ...]
-    wrong_kind: dict[str, str]
+    wrong_kind: dict[str, tuple[str, str]]
 
 
 def map_table(name: str, raw: ir.Table, source: TableSource) -> MappedTable:
@@ -67,7 +68,7 @@ def map_table(name: str, raw: ir.Table, source: TableSource) -> MappedTable:
     raw_columns: dict[str, Any] = {}
     unparsable: dict[str, Any] = {}
     zoned: dict[str, Any] = {}
-    wrong: dict[str, str] = {}
+    wrong: dict[str, tuple[str, str]] = {}
     used: set[str] = set()
     for target, origin in sources.items():
         value = _origin_value(raw, origin)
@@ -78,12 +79,12 @@ def map_table(name: str, raw: ir.Table, source: TableSource) -> MappedTable:
             try:
                 columns[target] = _FURTHER_READERS[origin.type](value, origin)
             except _WrongKindError as error:
-                wrong[target] = str(error)
+                wrong[target] = error.text, error.kind
             continue
         try:
             columns[target] = _READERS[column.kind](value, origin)
         except _WrongKindError as error:
-            wrong[target] = str(error)
+            wrong[target] = error.text, error.kind
             continue
         texts = [raw[c] for c in origin.multiply or () if raw[c].type().is_string()]
         if texts:
@@ -172,7 +173,11 @@ def _filter_condition(name: str, raw: ir.Table, row_filter: RowFilter) -> Any:
 
 
 class _WrongKindError(Exception):
-    """A column's type cannot serve; the message says why, in words that complete 'column x ...'."""
+    """A column's type cannot serve: why, as a text for `say`, and the type that it names."""
+
+    def __init__(self, text: str, kind: Any) -> None:
+        super().__init__(text)
+        self.text, self.kind = text, str(kind)
 
 
 def _is_filled(text: Any) -> Any:
@@ -206,7 +211,7 @@ def _read_key(value: Any, origin: ColumnSource) -> Any:
         return value.cast("string")
     if kind.is_timestamp() or kind.is_date():
         return _read_timestamp(value, origin)
-    raise _WrongKindError(f"is of type {kind}, but must be a number or a text")
+    raise _WrongKindError(mark("the column is of type {type}, but must be a number or a text"), kind)
 
 
 def _read_text(value: Any, origin: ColumnSource) -> Any:
@@ -222,7 +227,7 @@ def read_number(value: Any, origin: ColumnSource | None = None) -> Any:
         number = value.cast("float64") if kind.is_numeric() else value.strip().try_cast("float64")
         # One nan would make every sum nan.
         return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
-    raise _WrongKindError(f"is of type {kind}, but must be a number")
+    raise _WrongKindError(mark("the column is of type {type}, but must be a number"), kind)
 
 
 def read_flag(value: Any, origin: ColumnSource | None = None) -> Any:
@@ -238,7 +243,7 @@ def read_flag(value: Any, origin: ColumnSource | None = None) -> Any:
             (lower.isin(("true", "yes", "y", "t", "1")), True),
             (lower.isin(("false", "no", "n", "f", "0")), False),
         )
-    raise _WrongKindError(f"is of type {kind}, but must be true or false")
+    raise _WrongKindError(mark("the column is of type {type}, but must be true or false"), kind)
 
 
 def _read_timestamp(value: Any, origin: ColumnSource) -> Any:
@@ -253,10 +258,11 @@ def _read_timestamp(value: Any, origin: ColumnSource) -> Any:
         return _from_zone(value.cast("timestamp(6)"), origin)
     if kind.is_numeric():
         if origin.unit is None and origin.format is None:
-            raise _WrongKindError(
-                "is a number, but must be a time. If it counts from 1970, say unit = 's' (or ms, us, ns); "
+            text = mark(
+                "the column is a number, but must be a time. If it counts from 1970, say unit = 's' (or ms, us, ns); "
                 "if it reads like 20260630, say format = '%Y%m%d'"
             )
+            raise _WrongKindError(text, kind)
         if origin.format is not None:
             return parse_format(_whole(value).cast("string"), origin.format, origin.timezone)
         return _from_unix(value, origin.unit or "s")
@@ -267,7 +273,7 @@ def _read_timestamp(value: Any, origin: ColumnSource) -> Any:
         if origin.format is not None:
             return parse_format(text, origin.format, origin.timezone)
         return parse_iso(text, origin.timezone)
-    raise _WrongKindError(f"is of type {kind}, but must be a time")
+    raise _WrongKindError(mark("the column is of type {type}, but must be a time"), kind)
 
 
 def _read_swapped(value: Any, origin: ColumnSource) -> Any:

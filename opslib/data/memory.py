@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from opslib.language import get_language
+
 Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 
@@ -43,7 +45,8 @@ def remember(compute: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
         bound.apply_defaults()
         first, *rest = bound.arguments.values()
         kept: OrderedDict[Hashable, tuple[Any, ...]] = getattr(first, "data", first).memory
-        key = (compute.__module__, compute.__qualname__, _make_key(first), *map(_make_key, rest))
+        # Notes in a result are in the language in which it was computed.
+        key = (get_language(), compute.__module__, compute.__qualname__, _make_key(first), *map(_make_key, rest))
         if key in kept:
             kept.move_to_end(key)
             return kept[key][0]

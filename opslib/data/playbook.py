@@ -26,6 +26,7 @@ from opslib.data.settings import Settings, TableSource, check_zone
 from opslib.data.toml_lines import find_line
 from opslib.data.views import ViewSettings
 from opslib.errors import InputError, suggest_name
+from opslib.language import check_language
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -51,6 +52,7 @@ class Company(Settings):
     name: str = Field(min_length=1)
     timezone: str = "UTC"
     currency: str = "USD"
+    lang: str = Field("en", description="language of the results where a notebook names none")
     week_start: Literal[WEEKDAYS] = "monday"  # type: ignore[valid-type]
     data_until: dt.date | None = Field(
         None, description="the last day of the data; later times are an error. Empty: later than today"
@@ -60,6 +62,14 @@ class Company(Settings):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         return check_zone(value)
+
+    @field_validator("lang")
+    @classmethod
+    def _known_language(cls, value: str) -> str:
+        try:
+            return check_language(value)
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from None
 
 
 class DataSettings(Settings):

@@ -29,6 +29,7 @@ from opslib.data.fitness import (
 from opslib.data.mapping import MappedTable, map_table
 from opslib.data.periods import DAY, Calendar, Period, Quarter
 from opslib.data.playbook import Playbook, load_playbook
+from opslib.data.problems import INACTIVE, report_activity
 from opslib.data.rules import bad_rows, future_limit
 from opslib.data.subscribers import NAME_A_DAY, NO_TIME, WITHOUT_USERS, describe_subscribers, list_users
 from opslib.errors import InputError, suggest_name
@@ -154,14 +155,12 @@ class Data:
 
     def _check_inactivity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
         """Without events and orders, subscriptions still tell who left, if it is known when they were looked up."""
-        text = "neither events nor orders are given, so "
         if self.base_name in WITHOUT_USERS:
-            text += "these data tell of complaints, satisfaction or traffic, but not of how many users that is"
+            text = INACTIVE["events without users"]
             return [Problem(self.base_name, "", "missing_table", 0, 0, "note", text)]
         if not self.base_name:
-            text += "nobody is ever active"
-            return [Problem("events", "", "missing_table", 0, 0, "unfit", text)]
-        text += "these data tell who left after how long, but not who was active when, nor growth, retention or funnels"
+            return [Problem("events", "", "missing_table", 0, 0, "unfit", INACTIVE["nothing"])]
+        text = INACTIVE["subscriptions"]
         problems = [Problem("subscriptions", "", "missing_table", 0, 0, "note", text)]
         if profiles["subscriptions"].last_at is None and self.playbook.company.data_until is None:
             problems.append(Problem("subscriptions", "", "missing_time", 0, 0, "unfit", NO_TIME, remedy=NAME_A_DAY))
@@ -184,12 +183,7 @@ class Data:
             return []
         known = self.execute(self.table("events").group_by("event").aggregate(rows=lambda t: t.count()))
         known = known.sort_values(["rows", "event"], ascending=[False, True])["event"].dropna().tolist()
-        hints = "".join(suggest_name(name, known) for name in absent)
-        text = f"[activity] names events that do not occur: {', '.join(absent)}" if absent else "[activity]"
-        text += " leaves nobody active" if nobody and not absent else ", which leaves nobody active" if nobody else ""
-        remedy = f"{hints.strip()} Events: {', '.join(known[:SHOWN_VALUES])}.".strip()
-        rows, severity = profiles["events"].kept, "unfit" if nobody else "warning"
-        return [Problem("events", "event", "unknown_category", 0, rows, severity, text, (), remedy)]  # type: ignore[arg-type]
+        return [report_activity(absent, known, profiles["events"].kept, nobody=nobody)]
 
     def _check_users_known(self, profile: TableProfile) -> list[Problem]:
         ids = self.table(profile.table).group_by("user_id").aggregate(rows=lambda t: t.count())

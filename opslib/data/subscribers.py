@@ -6,11 +6,12 @@ import ibis
 import ibis.expr.types as ir
 
 from opslib.data.contract import CONTRACTS
+from opslib.language import mark
 
 # Tables that tell of days, but not of who was active on them.
 WITHOUT_USERS = ("tickets", "surveys", "traffic")
-NO_TIME = "there is no time in it, so nothing says on which day tenure_months and ended were looked up"
-NAME_A_DAY = "Write that day under [company], for example data_until = 2026-06-30."
+NO_TIME = mark("there is no time in it, so nothing says on which day tenure_months and ended were looked up")
+NAME_A_DAY = mark("Write that day under [company], for example data_until = 2026-06-30.")
 
 
 def describe_subscribers(table: ir.Table) -> ir.Table:

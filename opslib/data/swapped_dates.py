@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.data.settings import ColumnSource
+from opslib.language import mark, say
 
 # The last day of a month that can be taken for a month.
 LAST_MONTH = 12
@@ -113,24 +114,36 @@ def look_for_swapped_days(table: ir.Table) -> tuple[SwappedDays, tuple[str, ...]
     if found is None:
         return None
     shown = dict(zip(days, counts["shown"], strict=True))
-    return found, tuple(f"'{str(shown[day])[:60]}' is read as {day}" for day in found.examples)
+    return found, tuple(
+        say("'{written}' is read as {day}", written=str(shown[day])[:60], day=day) for day in found.examples
+    )
 
 
 def say_swapped(found: SwappedDays, table: str, column: str, origin: ColumnSource) -> tuple[str, str]:
     """The warning, in words that follow a number of rows, and what to do."""
-    text = (
-        f"seem to have day and month swapped: as read, {found.outside_count:,} of their days lie outside the stretch "
-        f"of the days after the 12th; swapped back, all run from {found.first_day} to {found.last_day}"
+    text, remedy, values = word_swapped(found, table, column, origin)
+    return say(text, **values), say(remedy, **values)
+
+
+def word_swapped(
+    found: SwappedDays, table: str, column: str, origin: ColumnSource
+) -> tuple[str, str, dict[str, str | int]]:
+    """The same as texts for `say`, with what they name."""
+    text = mark(
+        "seem to have day and month swapped: as read, {outside:,} of their days lie outside the stretch of the days "
+        "after the 12th; swapped back, all run from {first} to {last}"
     )
+    values: dict[str, str | int] = {"outside": found.outside_count, "table": table, "column": column}
+    values |= {"first": str(found.first_day), "last": str(found.last_day)}
     if origin.swapped_days:
-        return text, f"Take out swapped_days under [tables.{table}.columns] {column}."
+        return text, mark("Take out swapped_days under [tables.{table}.columns] {column}."), values
     keys = {"column": origin.column, "format": origin.format, "timezone": origin.timezone}
-    settings = ", ".join(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in keys.items() if v is not None)
-    remedy = (
+    given = (f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in keys.items() if v is not None)
+    remedy = mark(
         "No format reads both kinds of rows. If so, export the table again with dates like 2026-06-30, or write "
-        f"{column} = {{ {settings}, swapped_days = true }} under [tables.{table}.columns]."
+        "{column} = {{ {settings}, swapped_days = true }} under [tables.{table}.columns]."
     )
-    return text, remedy
+    return text, remedy, values | {"settings": ", ".join(given)}
 
 
 def find_stretch(first: dt.date, last: dt.date) -> tuple[dt.date, dt.date]:

@@ -8,6 +8,7 @@ from typing import Any
 from opslib.data.fitness import DataFitness
 from opslib.data.periods import Period
 from opslib.data.source import Data
+from opslib.language import mark
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,10 @@ class Question:
     """One question of an operations team.
 
     Attributes:
-        question: as somebody would ask it.
+        question: as somebody would ask it; translated where it is shown.
         notebook: where it is answered.
-        section: in which section.
-        needs: tables, or table.column, that must be there.
+        section: in which section; translated where it is shown.
+        needs: tables, or table.column, that must be there; translated where they are shown.
         missing: those of them that the data do not have.
     """
 
@@ -61,7 +62,7 @@ class DataSurvey:
 
 
 # "events or orders": whoever buys is active, where there are no events.
-ACTIVITY = "events or orders"
+ACTIVITY = mark("events or orders")
 CHURN = "30_churn_investigation"
 REVIEW = "40_quarterly_review"
 GROWTH = "10_growth_model"
@@ -70,45 +71,88 @@ WATCH = "50_daily_watch"
 VOICE = "55_voice_and_crisis"
 
 QUESTIONS = (
-    Question("Where does growth come from, and who is lost?", GROWTH, "Where does growth come from?", (ACTIVITY,)),
-    Question("In which tier is every user, and how do users move?", GROWTH, "In which tier is everybody?", (ACTIVITY,)),
-    Question("Who moved retention?", GROWTH, "Do new users stay?", (ACTIVITY, "users")),
-    Question("What in the first week goes with staying?", GROWTH, "What goes with staying?", ("events",)),
-    Question("What comes if nothing changes, and what would a lever do?", GROWTH, "What if?", (ACTIVITY,)),
     Question(
-        "Did more budget bring users who stay?",
+        mark("Where does growth come from, and who is lost?"), GROWTH, mark("Where does growth come from?"), (ACTIVITY,)
+    ),
+    Question(
+        mark("In which tier is every user, and how do users move?"),
         GROWTH,
-        "Did the moved budget bring users who stay?",
+        mark("In which tier is everybody?"),
+        (ACTIVITY,),
+    ),
+    Question(mark("Who moved retention?"), GROWTH, mark("Do new users stay?"), (ACTIVITY, "users")),
+    Question(mark("What in the first week goes with staying?"), GROWTH, mark("What goes with staying?"), ("events",)),
+    Question(mark("What comes if nothing changes, and what would a lever do?"), GROWTH, mark("What if?"), (ACTIVITY,)),
+    Question(
+        mark("Did more budget bring users who stay?"),
+        GROWTH,
+        mark("Did the moved budget bring users who stay?"),
         (ACTIVITY, "users.channel", "spend"),
     ),
-    Question("When does a user pay back?", GROWTH, "When does a user pay back?", ("events", "orders", "spend")),
-    Question("Is a user in our groups worth more?", GROWTH, "Public or private traffic?", ("users.private_since",)),
-    Question("Do users bring users?", GROWTH, "Do users bring users?", (ACTIVITY, "referrals")),
-    Question("At which step of the funnel are users lost, and did that change?", FUNNEL, "Which step?", (ACTIVITY,)),
     Question(
-        "Which users does the change sit in, since when, and is it over?", FUNNEL, "Who, and since when?", (ACTIVITY,)
+        mark("When does a user pay back?"), GROWTH, mark("When does a user pay back?"), ("events", "orders", "spend")
     ),
-    Question("Did the fix work?", FUNNEL, "Did the fix work?", (ACTIVITY, "exposures")),
-    Question("Is churn rising, and when do users leave?", CHURN, "Is churn rising?", (ACTIVITY,)),
-    Question("How long do subscribers stay, and who of them?", CHURN, "When do they leave?", ("subscriptions",)),
-    Question("Why do users leave?", CHURN, "Why do they leave?", ("events",)),
-    Question("Does leaving follow an expired coupon?", CHURN, "Why do they leave?", (ACTIVITY, "coupons")),
-    Question("Which customers are worth it?", CHURN, "Who is worth it?", ("orders",)),
-    Question("Whom to win back, and did it work?", CHURN, "Whom to win back?", ("orders", "messages", "exposures")),
-    Question("Are more people using the product than last quarter?", REVIEW, "Activity", (ACTIVITY,)),
-    Question("Does growth come from new users, or do old ones stay and return?", REVIEW, "Growth", (ACTIVITY,)),
-    Question("Do new users come back the next day, after a week, after a month?", REVIEW, "Retention", (ACTIVITY,)),
-    Question("How many users pay, and how much?", REVIEW, "Money", ("orders",)),
-    Question("Which channels bring users who stay?", REVIEW, "Acquisition", (ACTIVITY, "users.channel")),
-    Question("What does a new user cost, and one who stays?", REVIEW, "Acquisition", ("users.channel", "spend")),
-    Question("Where did the change since last quarter come from?", REVIEW, "Bridge", (ACTIVITY,)),
-    Question("Does what we started work?", REVIEW, "Initiatives", (ACTIVITY, "[[initiatives]] in the playbook")),
-    Question("Does anything call for attention today?", WATCH, "Rules", (ACTIVITY,)),
-    Question("Do more users complain, and of what?", VOICE, "Who complains?", (ACTIVITY, "tickets")),
-    Question("How satisfied are users?", VOICE, "How satisfied are they?", ("surveys",)),
-    Question("What did an incident cost?", VOICE, "What did it cost?", (ACTIVITY, "tickets")),
-    Question("Which tickets come first, and which are late?", VOICE, "What waits?", ("tickets",)),
-    Question("Did we reach our targets?", REVIEW, "Answer", (ACTIVITY, "[targets] in the playbook")),
+    Question(
+        mark("Is a user in our groups worth more?"),
+        GROWTH,
+        mark("Public or private traffic?"),
+        ("users.private_since",),
+    ),
+    Question(mark("Do users bring users?"), GROWTH, mark("Do users bring users?"), (ACTIVITY, "referrals")),
+    Question(
+        mark("At which step of the funnel are users lost, and did that change?"),
+        FUNNEL,
+        mark("Which step?"),
+        (ACTIVITY,),
+    ),
+    Question(
+        mark("Which users does the change sit in, since when, and is it over?"),
+        FUNNEL,
+        mark("Who, and since when?"),
+        (ACTIVITY,),
+    ),
+    Question(mark("Did the fix work?"), FUNNEL, mark("Did the fix work?"), (ACTIVITY, "exposures")),
+    Question(mark("Is churn rising, and when do users leave?"), CHURN, mark("Is churn rising?"), (ACTIVITY,)),
+    Question(
+        mark("How long do subscribers stay, and who of them?"), CHURN, mark("When do they leave?"), ("subscriptions",)
+    ),
+    Question(mark("Why do users leave?"), CHURN, mark("Why do they leave?"), ("events",)),
+    Question(mark("Does leaving follow an expired coupon?"), CHURN, mark("Why do they leave?"), (ACTIVITY, "coupons")),
+    Question(mark("Which customers are worth it?"), CHURN, mark("Who is worth it?"), ("orders",)),
+    Question(
+        mark("Whom to win back, and did it work?"),
+        CHURN,
+        mark("Whom to win back?"),
+        ("orders", "messages", "exposures"),
+    ),
+    Question(mark("Are more people using the product than last quarter?"), REVIEW, mark("Activity"), (ACTIVITY,)),
+    Question(
+        mark("Does growth come from new users, or do old ones stay and return?"), REVIEW, mark("Growth"), (ACTIVITY,)
+    ),
+    Question(
+        mark("Do new users come back the next day, after a week, after a month?"),
+        REVIEW,
+        mark("Retention"),
+        (ACTIVITY,),
+    ),
+    Question(mark("How many users pay, and how much?"), REVIEW, mark("Money"), ("orders",)),
+    Question(mark("Which channels bring users who stay?"), REVIEW, mark("Acquisition"), (ACTIVITY, "users.channel")),
+    Question(
+        mark("What does a new user cost, and one who stays?"), REVIEW, mark("Acquisition"), ("users.channel", "spend")
+    ),
+    Question(mark("Where did the change since last quarter come from?"), REVIEW, mark("Bridge"), (ACTIVITY,)),
+    Question(
+        mark("Does what we started work?"),
+        REVIEW,
+        mark("Initiatives"),
+        (ACTIVITY, mark("[[initiatives]] in the playbook")),
+    ),
+    Question(mark("Does anything call for attention today?"), WATCH, mark("Rules"), (ACTIVITY,)),
+    Question(mark("Do more users complain, and of what?"), VOICE, mark("Who complains?"), (ACTIVITY, "tickets")),
+    Question(mark("How satisfied are users?"), VOICE, mark("How satisfied are they?"), ("surveys",)),
+    Question(mark("What did an incident cost?"), VOICE, mark("What did it cost?"), (ACTIVITY, "tickets")),
+    Question(mark("Which tickets come first, and which are late?"), VOICE, mark("What waits?"), ("tickets",)),
+    Question(mark("Did we reach our targets?"), REVIEW, mark("Answer"), (ACTIVITY, mark("[targets] in the playbook"))),
 )
 
 

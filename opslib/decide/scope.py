@@ -14,6 +14,7 @@ from opslib.data.memory import remember
 from opslib.data.periods import DAY, Period, Quarter, parse_date
 from opslib.data.source import Data
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark, say
 from opslib.measure.grains import Grain
 
 # Thirteen whole weeks: as long as a quarter, and every weekday as often in both periods.
@@ -151,19 +152,16 @@ def choose_scope(
     last = parse_date(as_of, name="as_of") if as_of else data.as_of
     first = data.span.start
     _check_inside(last, data, f"as_of {last}")
-    span = Period(first, last + DAY, "all data")
+    span = Period(first, last + DAY, say("all data"))
     wanted = days or WINDOW_DAYS
     days = min(wanted, _round_weeks(span.days // 2))
     notes = []
     if days < wanted:
-        notes.append(
-            f"The data reach back {span.days} {'day' if span.days == 1 else 'days'} from {last}, too few to compare "
-            f"{wanted} with as many before: the last {max(days, 1)} are looked at."
-        )
+        notes.append(_say_short(span, wanted=wanted, days=max(days, 1)))
     if not days:
-        notes.append("One day of data cannot be compared with another.")
+        notes.append(say("One day of data cannot be compared with another."))
         return Scope(data, segment, grain, span, None, span, tuple(notes))
-    now = Period(last - (days - 1) * DAY, last + DAY, f"the {days} days to {last}")
+    now = Period(last - (days - 1) * DAY, last + DAY, say("the {days} days to {last}", days=days, last=last))
     end = _read_end(compare_to) if compare_to else now.start - DAY
     _check_inside(end, data, f"compare_to {compare_to or end}")
     if end >= now.start:
@@ -174,8 +172,22 @@ def choose_scope(
             f"compare_to {end}: the {days} days up to it begin before the data do. Choose a day from "
             f"{first + (days - 1) * DAY} to {now.start - DAY}."
         )
-    before = Period(start, end + DAY, f"the {days} days to {end}")
+    before = Period(start, end + DAY, say("the {days} days to {last}", days=days, last=end))
     return Scope(data, segment, grain, now, before, span, tuple(notes))
+
+
+def _say_short(span: Period, *, wanted: int, days: int) -> str:
+    """Why fewer days are looked at."""
+    text = mark(
+        "The data reach back {known} days from {last}, too few to compare {wanted} with as many before: the last "
+        "{days} are looked at."
+    )
+    if span.days == 1:
+        text = mark(
+            "The data reach back {known} day from {last}, too few to compare {wanted} with as many before: the last "
+            "{days} are looked at."
+        )
+    return say(text, known=span.days, last=span.last_day, wanted=wanted, days=days)
 
 
 def _read_end(text: str) -> dt.date:

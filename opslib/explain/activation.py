@@ -28,6 +28,7 @@ from opslib.explain.statistics import (
     log_p_value,
     score_association,
 )
+from opslib.language import mark, say
 from opslib.measure.estimate import (
     Estimate,
     adjust_p_values,
@@ -232,7 +233,9 @@ def rank_behaviors(
     frame = frame.loc[keys.sort_values(["certain", "p", "name"]).index, list(BEHAVIOR_COLUMNS)]
     note = ""
     if frame.empty:
-        note = stayed.note or f"no behaviour was done by at least {minimum} users and left undone by as many"
+        note = stayed.note or say(
+            "no behaviour was done by at least {minimum} users and left undone by as many", minimum=minimum
+        )
     return ActivationResult(
         period,
         window_days,
@@ -241,7 +244,7 @@ def rank_behaviors(
         int(waiting),
         frame.reset_index(drop=True),
         left_out,
-        ("active days", *named),
+        (mark("active days"), *named),
         per_day,
         level,
         note,

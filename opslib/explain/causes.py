@@ -33,6 +33,7 @@ from opslib.explain.causes_expiry import ExpiryResult, check_expiry
 from opslib.explain.causes_reasons import Occurrence, Reason, flag_reasons
 from opslib.explain.causes_result import COLUMNS, STATUSES, CausesResult
 from opslib.explain.statistics import log_p_value
+from opslib.language import say
 from opslib.measure.churn.spells import need_columns
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
@@ -319,7 +320,7 @@ def _estimate_together(
     named = [key for key in joint if (frame.loc[frame["key"] == key, "status"] == "named").any()]
     count = float(left.numerator)
     if not named or model is None:
-        note = left.note or "no reason is named"
+        note = left.note or say("no reason is named")
         return Estimate("attributable_together_rate", None, 0, count, None, None, "none", "rate", note=note)
     again = model if len(named) == len(joint) else _fit_model(flags, named, strata)
     assert again is not None
@@ -334,15 +335,20 @@ def _estimate_together(
 def _note(notes: tuple[str, ...], left: Estimate, frame: pd.DataFrame, minimum: int) -> tuple[str, ...]:
     found = list(notes)
     if not left.denominator:
-        return (*found, "There is nobody to compare: no user was active long enough in these months.")
+        return (*found, say("There is nobody to compare: no user was active long enough in these months."))
     if left.numerator == 0:
-        found.append("Nobody left, so there is nothing to explain.")
+        found.append(say("Nobody left, so there is nothing to explain."))
     elif left.numerator == left.denominator:
-        found.append("Everybody left, so there are no stayers to compare with.")
+        found.append(say("Everybody left, so there are no stayers to compare with."))
     elif frame.empty:
-        found.append("The tables at hand give no reason to look for.")
+        found.append(say("The tables at hand give no reason to look for."))
     elif (frame["status"] == "too few").all():
-        found.append(f"No reason holds for at least {minimum} leavers and {minimum} stayers: there is not enough data.")
+        found.append(
+            say(
+                "No reason holds for at least {minimum} leavers and {minimum} stayers: there is not enough data.",
+                minimum=minimum,
+            )
+        )
     elif not (frame["status"] == "named").any():
-        found.append("No reason is clearly more frequent among leavers than among stayers like them.")
+        found.append(say("No reason is clearly more frequent among leavers than among stayers like them."))
     return tuple(found)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError
+from opslib.language import say
 from opslib.measure.churn.spells import EPOCH, need_columns
 from opslib.measure.grains import index_days
 
@@ -127,7 +128,10 @@ def choose_cases(
         week=old.index_day.truncate("W"),
         tenure=banded["tenure_"], late_tier=banded["late_"], early_tier=banded["early_"],
     )  # fmt: skip
-    notes = [f"Who left after {m:%Y-%m} is not known yet: {as_of} is too early." for m in waiting]
+    notes = [
+        say("Who left after {month:%Y-%m} is not known yet: {as_of} is too early.", month=m, as_of=as_of)
+        for m in waiting
+    ]
     return Cases(table, STRATA, _count_months(known, min_tenure_days), tuple(waiting), tuple(notes), FACTORS)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError
+from opslib.language import say
 from opslib.measure.churn.spells import EPOCH, need_columns
 from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile, to_plain_record
 from opslib.measure.grains import index_days
@@ -255,19 +256,20 @@ def _judge(jumps: pd.DataFrame, minimum: int) -> tuple[str, list[str]]:
         more = value - PLACEBO_REACH * drift > quantile() * math.hypot(error, PLACEBO_REACH * spread)
         moved = moved or (rises and not more)
     if not np.isfinite(unused["ratio"]):
-        return "association", [f"Fewer than {minimum} holders of unused coupons left before or after the date."]
+        text = say("Fewer than {minimum} holders of unused coupons left before or after the date.", minimum=minimum)
+        return "association", [text]
     if not unused["ratio_low"] > 1:
-        return "association", ["Leaving does not jump on the date on which unused coupons expire."]
+        return "association", [say("Leaving does not jump on the date on which unused coupons expire.")]
     if not np.isfinite(difference["ratio"]):
-        text = "Leaving jumps at expiry, but too few had used their coupon before to say whether theirs does not."
+        text = say("Leaving jumps at expiry, but too few had used their coupon before to say whether theirs does not.")
         return "association", [text]
     if not difference["ratio_low"] > 1:
         return "association", [
-            "Leaving jumps at expiry, but not clearly more than for those who had used their coupon."
+            say("Leaving jumps at expiry, but not clearly more than for those who had used their coupon.")
         ]
     if moved:
         return "association", [
-            "Leaving also jumps on a day on which nothing expired, so the date may not be the reason."
+            say("Leaving also jumps on a day on which nothing expired, so the date may not be the reason.")
         ]
     return "natural_experiment", []
 
@@ -283,6 +285,7 @@ def _to_estimate(jumps: pd.DataFrame) -> Estimate:
     x, n = float(unused["after_left_count"]), float(unused["after_count"])
     name = "expiry_jump_ratio"
     if not np.isfinite(row["ratio"]):
-        return Estimate(name, None, x, n, None, None, "none", "ratio", note="not enough data: too few left")
+        note = say("not enough data: too few left")
+        return Estimate(name, None, x, n, None, None, "none", "ratio", note=note)
     ends = (float(row["ratio_low"]), float(row["ratio_high"]))
     return Estimate(name, float(row["ratio"]), x, n, *ends, "difference in discontinuities, log scale", "ratio")

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from opslib.explain.causes_compare import Ratio
+from opslib.language import say
 from opslib.measure.estimate import Estimate, to_plain_record
 
 STATUSES = ("named", "goes with another", "explained by others", "not clear", "goes with staying", "too few")
@@ -112,7 +113,7 @@ class CausesResult:
         row = to_plain_record(rows.iloc[0].to_dict())
         value, low, high = (row[f"attributable_{end}"] for end in ("rate", "low", "high"))
         a, m = row["leavers_with_count"], row["leavers_count"]
-        note = "" if value is not None else "not enough data"
+        note = "" if value is not None else say("not enough data")
         method = "Miettinen; Greenland" if value is not None else "none"
         return Estimate("attributable_rate", value, a, m, low, high, method, "rate", note=note)
 

@@ -24,6 +24,7 @@ from opslib.explain.contrasts import measure_noise, split_by_value
 from opslib.explain.localise import Search, join_causes
 from opslib.explain.outcomes import count_outcomes, mark_returned
 from opslib.explain.tracking import find_data_problems
+from opslib.language import say
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     Change,
@@ -244,12 +245,18 @@ def explain_change(
 
 
 def _explain_silence(overall: Change, tested: int, minimum: int) -> str:
-    for period, estimate in (("after", overall.now), ("before", overall.before)):
-        if not estimate.known:
-            return f"{estimate.note} in the period {period}"
+    if not overall.now.known:
+        return say("{note} in the period after", note=overall.now.note)
+    if not overall.before.known:
+        return say("{note} in the period before", note=overall.before.note)
     if not tested:
-        return f"not enough data: no segment and its rest have at least {minimum} users in both periods"
-    return f"no localised cause: none of {tested:,} segments moved apart from everybody else by more than chance"
+        return say(
+            "not enough data: no segment and its rest have at least {minimum} users in both periods", minimum=minimum
+        )
+    return say(
+        "no localised cause: none of {count:,} segments moved apart from everybody else by more than chance",
+        count=tested,
+    )
 
 
 def _check_totals(totals: Sequence[float] | None, n0: float, n1: float) -> None:
@@ -282,6 +289,11 @@ def _list_warnings(problems: pd.DataFrame, n0: float, n1: float) -> list[str]:
     said = [f"{p['problem']}: {p['dimension']}={p['value']}" for p in problems.to_dict("records")]
     if n0 and n1 and max(n0, n1) > 3 * min(n0, n1):
         said.append(
-            f"periods of unlike size: {n0:,.0f} users before, {n1:,.0f} after; only rates and shares are compared"
+            say(
+                "periods of unlike size: {before:,.0f} users before, {after:,.0f} after; only rates and shares are "
+                "compared",
+                before=n0,
+                after=n1,
+            )
         )
     return said

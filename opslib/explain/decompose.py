@@ -12,6 +12,7 @@ import pandas as pd
 
 from opslib.errors import InputError
 from opslib.explain.statistics import Floats
+from opslib.language import say
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     Change,
@@ -109,8 +110,8 @@ def split_steps(
     overall = compare_estimates(now, earlier)
     frame = _measure_steps(counts[0], counts[1], names)
     if overall.difference is None:
-        label = "before" if not earlier.known else "after"
-        return StepSplit(name, overall, frame.iloc[:0], f"{(now if earlier.known else earlier).note} ({label})")
+        note = say("{note} (after)", note=now.note) if earlier.known else say("{note} (before)", note=earlier.note)
+        return StepSplit(name, overall, frame.iloc[:0], note)
     frame["share_of_change_rate"] = frame["effect_rate"] / (overall.difference if overall.clear else math.nan)
     return StepSplit(name, overall, frame, "")
 

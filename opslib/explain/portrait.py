@@ -18,7 +18,9 @@ import pandas as pd
 
 from opslib.data.periods import Calendar, Period
 from opslib.errors import InputError, suggest_name
+from opslib.explain.portrait_behavior import SIDES, Number, add_behavior, measure_events
 from opslib.explain.statistics import compare_shares_exactly, log_p_value
+from opslib.language import say
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     adjust_p_values,
@@ -30,8 +32,6 @@ from opslib.measure.estimate import (
 
 NOT_GIVEN = "(not given)"
 OTHER = "(other)"
-# Values of `member`: the segment, the rest.
-SIDES = (True, False)
 # Below this many expected users in a cell the normal approximation gives way to an exact test.
 _FEW = 10
 
@@ -65,10 +65,6 @@ NUMBER_COLUMNS = (
     "q_value",
 )
 TRAIT_COLUMNS = ("attribute", "value", "kind", "segment_value", "rest_value", "difference", "effect_size", "q_value")
-
-
-# Name; count, mean and variance in the segment and in the rest.
-Number = tuple[str, tuple[float, float, float], tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -181,16 +177,15 @@ def describe_segment(
     shares, numbers = pd.DataFrame(columns=list(SHARE_COLUMNS)), pd.DataFrame(columns=list(NUMBER_COLUMNS))
     note = ""
     if min(members, rest) < minimum:
-        side, count = ("segment", members) if members < minimum else ("rest", rest)
-        note = f"not enough data: {count:,} users in the {side}, at least {minimum} needed"
+        note = _say_few(members, rest, minimum)
     else:
         counted, defining_too = _leave_out_defining(_count_values(people, chosen["share"], max_values))
         left_out += defining_too
         shares = _compare_shares(counted, members, rest)
-        done = _add_behavior(people, period, active_days, orders, calendar)
+        done = add_behavior(people, period, active_days, orders, calendar)
         sums = _measure_numbers(done, [*chosen["mean"], *[c for c in done.columns if c not in people.columns]])
         if events is not None and period is not None and calendar is not None:
-            sums += _measure_events(events, done, period, calendar, max_values)
+            sums += measure_events(events, done, period, calendar, max_values)
         numbers, skipped = _compare_numbers(sums, minimum)
         left_out += skipped
     q = adjust_p_values([*shares["p_value"].astype(float), *numbers["p_value"].astype(float)])
@@ -198,6 +193,14 @@ def describe_segment(
     left = pd.DataFrame(left_out, columns=["attribute", "reason"])
     traits = _rank_traits(shares, numbers, level)
     return PortraitResult(label, period, members, rest, shares, numbers, traits, left, level, note)
+
+
+def _say_few(members: int, rest: int, minimum: int) -> str:
+    if members < minimum:
+        return say(
+            "not enough data: {count:,} users in the segment, at least {minimum} needed", count=members, minimum=minimum
+        )
+    return say("not enough data: {count:,} users in the rest, at least {minimum} needed", count=rest, minimum=minimum)
 
 
 def _mark_members(attributes: ir.Table, segment: Any) -> tuple[ir.Table, str, str]:
@@ -286,42 +289,6 @@ def _compare_shares(counted: pd.DataFrame, members: int, rest: int) -> pd.DataFr
     return pd.DataFrame(rows, columns=list(SHARE_COLUMNS))
 
 
-def _add_behavior(
-    people: ir.Table,
-    period: Period | None,
-    active_days: ir.Table | None,
-    orders: ir.Table | None,
-    calendar: Calendar | None,
-) -> ir.Table:
-    """Users with what they did in the period; missing for users who came later."""
-    table, present = people, ibis.literal(True)
-    if period is not None and active_days is not None:
-        known = active_days.filter(active_days.day < period.end)
-        days = known.group_by("user_id").aggregate(
-            first_day=known.day.min(), active_count=(known.day >= period.start).cast("int64").sum()
-        )
-        start = ibis.greatest(days.first_day, ibis.date(period.start))
-        available = ibis.date(period.end).delta(start, unit="day")
-        share = days.select(user_id="user_id", active_count="active_count", active_rate=days.active_count / available)
-        table = _attach(table, share)
-        present = table.active_rate.notnull()
-    if period is not None and orders is not None and calendar is not None:
-        start_at, end_at = calendar.day_start(period.start), calendar.day_start(period.end)
-        paid = orders.filter((orders.ts >= start_at) & (orders.ts < end_at))
-        sums = paid.group_by("user_id").aggregate(paid_count=paid.count(), paid_amount=paid.amount.sum())
-        table = _attach(table, sums)
-        present = table.active_rate.notnull() if active_days is not None else present
-        zero = {"orders_count": table.paid_count.fill_null(0), "order_amount": table.paid_amount.fill_null(0)}
-        table = table.mutate(**{c: present.ifelse(v, ibis.null(v.type())) for c, v in zero.items()})
-        table = table.drop("paid_count", "paid_amount")
-    return table
-
-
-def _attach(people: ir.Table, more: ir.Table) -> ir.Table:
-    joined = people.left_join(more, "user_id")
-    return joined.drop(*[c for c in joined.columns if c == "user_id_right"])
-
-
 def _measure_numbers(table: ir.Table, columns: list[str]) -> list[Number]:
     """Count, mean and variance of each number in the segment and the rest, in one query."""
     columns = [c for c in columns if c != "active_count"]
@@ -337,39 +304,6 @@ def _measure_numbers(table: ir.Table, columns: list[str]) -> list[Number]:
         [tuple(found.loc[member, [f"{k}{i}" for k in "nmv"]]) for member in SIDES] for i in range(len(columns))
     ]
     return [(column, segment, rest) for column, (segment, rest) in zip(columns, rows, strict=True)]
-
-
-def _measure_events(
-    events: ir.Table, people: ir.Table, period: Period, calendar: Calendar, max_values: int
-) -> list[Number]:
-    """The same for events per active day, over users active in the period; who never did it counts 0."""
-    active = people.filter(people.active_count > 0).select("user_id", "member", "active_count")
-    start, end = calendar.day_start(period.start), calendar.day_start(period.end)
-    near = events.filter((events.ts >= start) & (events.ts < end) & events.event.notnull())
-    counted = near.group_by("user_id", "event").aggregate(n=lambda t: t.count()).inner_join(active, "user_id")
-    pace, inside = counted.n / counted.active_count, counted.member.cast("int64")
-    per_event = counted.group_by("event").aggregate(
-        users=counted.count(),
-        s1=(pace * inside).sum(),
-        q1=(pace * pace * inside).sum(),
-        s0=(pace * (1 - inside)).sum(),
-        q0=(pace * pace * (1 - inside)).sum(),
-    )
-    found = per_event.order_by([ibis.desc("users"), "event"]).limit(max_values).to_pandas()
-    users = active.group_by("member").aggregate(n=lambda t: t.count()).to_pandas().set_index("member")["n"]
-
-    def measure(total: float, squares: float, count: float) -> tuple[float, float, float]:
-        if count < 2:
-            return count, math.nan, math.nan
-        spread = squares - total * total / count
-        # What is left of equal numbers is rounding.
-        return count, total / count, spread / (count - 1) if spread > 1e-12 * squares else 0.0
-
-    n1, n0 = (float(users.get(m, 0)) for m in SIDES)
-    return [
-        (f"events_per_active_day: {r['event']}", measure(r["s1"], r["q1"], n1), measure(r["s0"], r["q0"], n0))
-        for r in found.to_dict("records")
-    ]
 
 
 def _compare_numbers(numbers: list[Number], minimum: int) -> tuple[pd.DataFrame, list[tuple[str, str]]]:

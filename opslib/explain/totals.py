@@ -19,6 +19,7 @@ import pandas as pd
 from opslib.errors import InputError, suggest_name
 from opslib.explain.cells import NOT_GIVEN
 from opslib.explain.statistics import Floats
+from opslib.language import say
 from opslib.measure.estimate import adjust_p_values, quantile, to_plain_record
 
 # A segment's total is told to have moved only from so many rows in the two periods together.
@@ -181,15 +182,24 @@ def explain_total(
     answers = _search(labels, x, spread, min(max_dimensions, len(names)), whole, level, max_answers)
     warnings = []
     if days is None and not (0.5 <= (x[:, 1].sum() + 1) / (x[:, 0].sum() + 1) <= 2):
-        warnings.append("the totals differ more than twofold: give `days` if the sides cover unlike spans")
+        warnings.append(say("the totals differ more than twofold: give `days` if the sides cover unlike spans"))
     rising, falling = float(change[change > 0].sum()), float(change[change < 0].sum())
     if min(rising, -falling) > 2 * abs(whole) and answers["beyond_chance"].any():
-        warnings.append(f"offsetting moves: combinations rose by {rising:,.6g} and fell by {-falling:,.6g} in all")
+        warnings.append(
+            say(
+                "offsetting moves: combinations rose by {rising:,.6g} and fell by {falling:,.6g} in all",
+                rising=rising,
+                falling=-falling,
+            )
+        )
     note = ""
     if not answers["beyond_chance"].any():
-        note = "no localised cause: no segment's total is out of line with everybody else's by more than chance"
+        note = say("no localised cause: no segment's total is out of line with everybody else's by more than chance")
         if answers.empty:
-            note = f"not enough data: no segment and its rest have at least {_LEAST_ROWS} in both together"
+            note = say(
+                "not enough data: no segment and its rest have at least {minimum} in both together",
+                minimum=_LEAST_ROWS,
+            )
     edges = (float(x[:, 0].sum()), float(x[:, 1].sum()), whole)
     return TotalExplanation(name, *edges, splits, answers, rising, falling, level, note, tuple(warnings))
 

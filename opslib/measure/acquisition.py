@@ -13,6 +13,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
+from opslib.language import say
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     Change,
@@ -202,7 +203,8 @@ def measure_budget_shift(
     cut = [Period(p.start, max(p.start, min(p.end, end)), p.label) for p in (now, before)]
     waiting = now.days - cut[0].days
     if not (cut[0].days and cut[1].days):
-        note = f"no new user of {(now if not cut[0].days else before).label} has had a day {retained_day} yet"
+        period = now if not cut[0].days else before
+        note = say("no new user of {period} has had a day {day} yet", period=period.label, day=retained_day)
         return BudgetShiftResult(cut[0], cut[1], waiting, retained_day, pd.DataFrame(), (), note)
     sides = []
     for period in cut:
@@ -308,7 +310,7 @@ def estimate_cost(name: str, spend: float, users: int, *, minimum: int = 20) -> 
     (10.0, 8.22, 12.29)
     """
     if users < minimum:
-        note = f"not enough data: {users} users came, at least {minimum} needed"
+        note = say("not enough data: {count} users came, at least {minimum} needed", count=users, minimum=minimum)
         return Estimate(name, None, spend, users, None, None, "none", "amount", note=note)
     count = estimate_count(name, users)
     assert count.low is not None and count.high is not None
@@ -326,7 +328,7 @@ def estimate_cost_kept(name: str, spend: float, users: int, kept: int, mature: i
     """
     cost, share = estimate_cost(name, spend, users), estimate_rate(name, kept, mature)
     if cost.value is None or not share.value:
-        note = cost.note or share.note or "nobody was kept"
+        note = cost.note or share.note or say("nobody was kept")
         return Estimate(name, None, spend, kept, None, None, "none", "amount", note=note)
     assert share.low is not None and share.high is not None
     share_error = (share.high - share.low) / 2 / quantile() / share.value

@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
+from opslib.language import say
 from opslib.measure.acquisition import (
     NO_CHANNEL,
     estimate_cost,
@@ -184,7 +185,7 @@ def estimate_concentration(name: str, counts: Iterable[float], *, known: bool = 
     sizes = [float(c) for c in counts if c > 0]
     total = math.fsum(sizes)
     if not sizes or (not known and total < MINIMUM_DENOMINATOR):
-        note = "nothing was spent" if known else f"not enough data: {total:.0f} users, {MINIMUM_DENOMINATOR} needed"
+        note = say("nothing was spent") if known else _say_few(total)
         return Estimate(name, None, total, len(sizes), None, None, "none", "ratio", note=note)
     squares = math.fsum((s / total) ** 2 for s in sizes)
     value = POINTS * squares
@@ -197,6 +198,10 @@ def estimate_concentration(name: str, counts: Iterable[float], *, known: bool = 
     low = max(0.0, min(value, POINTS * (unbiased - half)))
     high = min(POINTS, max(value, POINTS * (unbiased + half)))
     return Estimate(name, value, total, len(sizes), low, high, "Simpson, over users", "ratio")
+
+
+def _say_few(users: float) -> str:
+    return say("not enough data: {count:.0f} users, {minimum} needed", count=users, minimum=MINIMUM_DENOMINATOR)
 
 
 def _mark_activated(

@@ -19,7 +19,7 @@ import pandas as pd
 from opslib.data.periods import Calendar, Period
 from opslib.measure.activity import sort_segments
 from opslib.measure.cohort_counts import Belonging, Clock, CohortGrain, Counts, Kind, Question, count_cohorts
-from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, Estimate, quantile
+from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, Estimate, quantile, say_few_users
 
 # How many intervals after the first are measured unless the caller says otherwise.
 INTERVALS: dict[CohortGrain, int] = {"hour": 24, "24h": 30, "day": 30, "week": 12, "month": 12, "quarter": 8}
@@ -75,7 +75,7 @@ class CohortResult:
         users, retained = int(row["users_count"]), int(row["retained_count"])
         known = users >= self.minimum
         value, low, high = (float(row[f"retention_{k}"]) if known else None for k in ("rate", "low", "high"))
-        note = "" if known else f"not enough data: {users:,} users, at least {self.minimum} needed"
+        note = "" if known else say_few_users(users, self.minimum)
         method = self.method if known else "none"
         return Estimate(self.name(row["n"]), value, retained, users, low, high, method, "rate", CONFIDENCE, note)
 

@@ -10,7 +10,7 @@ import ibis
 import ibis.expr.types as ir
 
 from opslib.data.periods import Calendar, Period
-from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, quantile
+from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, quantile, say_few_users
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def _estimate_ratio(sums: Mapping[str, float]) -> Estimate:
     """Revenue per active day from sums over users."""
     name, users, days, amount = "revenue_per_active_day_amount", sums["users"], sums["days"], sums["amount"]
     if users < MINIMUM_DENOMINATOR or days <= 0:
-        note = f"not enough data: {users:,.0f} users, at least {MINIMUM_DENOMINATOR} needed"
-        return Estimate(name, None, amount, days, None, None, "none", "amount", note=note)
+        return Estimate(name, None, amount, days, None, None, "none", "amount", note=say_few_users(users))
     ratio = amount / days
     # Residuals amount - ratio * days have mean zero.
     squares = sums["amount2"] - 2 * ratio * sums["product"] + ratio**2 * sums["days2"]

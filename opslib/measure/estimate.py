@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from opslib.language import say
+
 CONFIDENCE = 0.95
 # Fewer than this many users (or days) and a rate is not a number but a rumour.
 MINIMUM_DENOMINATOR = 20
@@ -90,7 +92,7 @@ def estimate_rate(
     (0.3, 0.191, 0.4375)
     """
     if denominator < minimum:
-        note = f"not enough data: {denominator:,.0f} users, at least {minimum} needed"
+        note = say_few_users(denominator, minimum)
         return Estimate(name, None, numerator, denominator, None, None, "none", "rate", confidence, note)
     z = quantile(confidence)
     p = numerator / denominator
@@ -99,6 +101,11 @@ def estimate_rate(
     half = z / spread * math.sqrt(p * (1 - p) / denominator + z * z / (4 * denominator**2))
     low, high = max(0.0, center - half), min(1.0, center + half)
     return Estimate(name, p, numerator, denominator, low, high, "Wilson", "rate", confidence)
+
+
+def say_few_users(count: float, minimum: int = MINIMUM_DENOMINATOR) -> str:
+    """The note of an estimate that has too few users."""
+    return say("not enough data: {count:,.0f} users, at least {minimum} needed", count=count, minimum=minimum)
 
 
 def estimate_count(name: str, count: float, *, per: float = 1, confidence: float = CONFIDENCE) -> Estimate:
@@ -137,7 +144,7 @@ def estimate_mean(
     (3.0, 2.659, 3.341)
     """
     if count < max(minimum, 2):
-        note = f"not enough data: {count:,}, at least {minimum} needed"
+        note = say("not enough data: {count:,}, at least {minimum} needed", count=count, minimum=minimum)
         return Estimate(name, None, total, count, None, None, "none", unit, confidence, note)
     mean = total / count
     variance = max(0.0, (total_of_squares - count * mean * mean) / (count - 1))

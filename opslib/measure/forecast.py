@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.data.periods import DAY
+from opslib.language import say
 from opslib.measure.estimate import to_plain_record
 from opslib.measure.model import DAU_STATES, FIRST_DAYS, StateModel, fit_model, project_users
 from opslib.measure.states import DAILY_STATES, RATES, StateRatesResult
@@ -113,7 +114,9 @@ def forecast_activity(
     columns += ["high95_count", "new_users_count", "mau_count"]
     known = len(rates.flows.moved)
     if known < FIRST_DAYS:
-        note = f"not enough data: {known} days, at least {FIRST_DAYS} needed for a forecast"
+        note = say(
+            "not enough data: {days} days, at least {minimum} needed for a forecast", days=known, minimum=FIRST_DAYS
+        )
         return ForecastResult(rates.as_of, pd.DataFrame(columns=columns), (), note)
     model = fit_model(rates.flows.moved, rates.as_of)
     plan = None if new_users is None else np.asarray(new_users, dtype=float)[:horizon_days]
@@ -182,7 +185,11 @@ def backtest_forecast(
         parts.append(frame.drop(columns="mean_count"))
         scores.append(np.array([places, groups, _score(_stretch(quantiles, np.ones(span)), actual)]))
     if not parts:
-        note = f"not enough data for a back-test: {len(moved)} days, more than {FIRST_DAYS} needed"
+        note = say(
+            "not enough data for a back-test: {days} days, more than {minimum} needed",
+            days=len(moved),
+            minimum=FIRST_DAYS,
+        )
         empty = pd.DataFrame(columns=["origin", "day", "horizon_days", "actual_count", "dau_count"])
         return BacktestResult(empty, pd.DataFrame(columns=["horizon"]), (1.0,) * len(HORIZON_GROUPS), note)
     days = pd.concat(parts, ignore_index=True)

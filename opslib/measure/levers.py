@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.data.memory import remember
+from opslib.language import mark, say
 from opslib.measure.economics import Economics
 from opslib.measure.estimate import CONFIDENCE, Estimate, quantile, to_plain_record
 from opslib.measure.model import (
@@ -36,6 +37,14 @@ DRAWS = 200
 # Returns that a lever can set, beside D1, which is the new users' own.
 RATE_LEVERS = {n: b for n, (b, to) in RATES.items() if to in DAILY_STATES.active and b != "new"}
 LEVERS = ("d1_rate", "d7_rate", *RATE_LEVERS, "cac_amount", "k_factor")
+NOBODY_IN_STATE = {
+    "current": mark("not enough data: nobody was in the state current"),
+    "reactivated": mark("not enough data: nobody was in the state reactivated"),
+    "resurrected": mark("not enough data: nobody was in the state resurrected"),
+    "at_risk_wau": mark("not enough data: nobody was in the state at_risk_wau"),
+    "at_risk_mau": mark("not enough data: nobody was in the state at_risk_mau"),
+    "dormant": mark("not enough data: nobody was in the state dormant"),
+}
 METRICS = ("dau_count", "mau_count", "new_users_count", "revenue_amount", "cost_amount")
 
 
@@ -161,7 +170,7 @@ class LeverCase:
             now, then = (case.value_now(name), levers[name]) if single else (None, None)
             values.append((name, now, then, *case.cohort(change)))
         if levers.get("k_factor", 0) >= 1 and "k_factor" in possible:
-            notes["k_factor"] = "each user brings one or more: growth without end, which no product has kept up"
+            notes["k_factor"] = say("each user brings one or more: growth without end, which no product has kept up")
         frame = pd.DataFrame(values, columns=headings)
         return LeversResult(self.as_of, pd.DataFrame(rows, columns=columns), frame, notes)
 
@@ -177,7 +186,7 @@ def prepare_levers(
     """Prepare what levers are simulated on: see `simulate_levers`."""
     known = len(rates.flows.moved)
     if known < FIRST_DAYS:
-        note = f"not enough data: {known} days, at least {FIRST_DAYS} needed"
+        note = say("not enough data: {days} days, at least {minimum} needed", days=known, minimum=FIRST_DAYS)
         return LeverCase(rates.as_of, tuple(months), None, note)
     model = fit_model(rates.flows.moved, rates.as_of)
     case = _Case(model, economics or Economics(), max(months), draws, seed)
@@ -208,12 +217,12 @@ class _Case:
     def explain_missing(self, name: str) -> str:
         """Why a lever has nothing to act on, or an empty text."""
         if name == "cac_amount" and (self.cac is None or not self.economics.spend_per_day):
-            return "not enough data: no cost of a new user is known"
+            return say("not enough data: no cost of a new user is known")
         if name == "k_factor" and self.k_factor is None:
-            return "not enough data: no K-factor is known"
+            return say("not enough data: no K-factor is known")
         state = RATE_LEVERS.get(name)
         if state and not self.model.opening[:, STATES.index(state)].sum():
-            return f"not enough data: nobody was in the state {state}"
+            return say(NOBODY_IN_STATE[state])
         return ""
 
     def value_now(self, name: str) -> float | None:

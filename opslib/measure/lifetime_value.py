@@ -13,6 +13,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Calendar
+from opslib.language import say
 from opslib.measure.acquisition import OTHER, fold_rest, name_groups, to_rows
 from opslib.measure.estimate import Estimate, compare_estimates, estimate_mean, to_plain_record
 
@@ -214,14 +215,14 @@ def divide_estimates(name: str, top: Estimate, bottom: Estimate) -> Estimate:
     (3.0, 2.355, 3.705)
     """
     if top.value is None or bottom.value is None or not bottom.value > 0:
-        note = top.note or bottom.note or "nothing to divide by"
+        note = top.note or bottom.note or say("nothing to divide by")
         return Estimate(name, None, top.value or 0, bottom.value or 0, None, None, "none", "ratio", note=note)
     assert top.low is not None and top.high is not None and bottom.low is not None and bottom.high is not None
     a, b, below, above = top.value, bottom.value, bottom.value - bottom.low, bottom.high - bottom.value
     low = _solve_limit(a, a - top.low, b, above if top.low >= 0 else below, -1)
     high = _solve_limit(a, top.high - a, b, below if top.high >= 0 else above, 1)
     if low is None or high is None:
-        note = "the divisor cannot be told from zero"
+        note = say("the divisor cannot be told from zero")
         return Estimate(name, None, a, b, None, None, "none", "ratio", note=note)
     return Estimate(name, a / b, a, b, low, high, "MOVER-R", "ratio", top.confidence)
 
@@ -286,10 +287,16 @@ def _estimate_value(row: Any, age: int) -> Estimate:
     total, largest = float(row[f"total_{age}"]), float(row[f"largest_{age}"])
     e = estimate_mean(f"value_{age}_days_amount", total, float(row[f"squares_{age}"]), users, unit="amount")
     if e.known and buyers < FEWEST_BUYERS:
-        note = f"not enough data: {buyers} buyers among {users:,} users, at least {FEWEST_BUYERS} needed"
+        note = say(
+            "not enough data: {buyers} buyers among {users:,} users, at least {minimum} needed",
+            buyers=buyers,
+            users=users,
+            minimum=FEWEST_BUYERS,
+        )
         return replace(e, value=None, low=None, high=None, method="none", note=note)
     if e.known and largest > HEAVY_RATE * total:
-        return replace(e, note=f"one user brought {largest / total:.0%} of it: the interval is too narrow")
+        note = say("one user brought {share:.0%} of it: the interval is too narrow", share=largest / total)
+        return replace(e, note=note)
     return e
 
 
@@ -302,6 +309,6 @@ def _describe_age(row: Mapping[Any, Any], age: int) -> tuple[Any, ...]:
 
 def _to_estimate(row: Mapping[Any, Any]) -> Estimate:
     values = [None if pd.isna(row[c]) else float(row[c]) for c in ("value_amount", "value_low", "value_high")]
-    users, note = int(row["users_count"]), "" if values[0] is not None else "not enough data"
+    users, note = int(row["users_count"]), "" if values[0] is not None else say("not enough data")
     name, total = f"value_{int(row['age_days'])}_days_amount", float(row["total_amount"])
     return Estimate(name, values[0], total, users, values[1], values[2], "normal over users", "amount", note=note)

@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Calendar
+from opslib.language import say
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, Unit, quantile, to_plain_record
 
 # Users are alike who were as long with us and as often active in the last 28 days; the upper ends of the classes.
@@ -187,7 +188,11 @@ def _sum_pairs(candidates: ir.Table) -> ir.Table:
 def _estimate_difference(metric: str, sums: pd.Series, compared: int) -> Estimate:
     gap, unit = float(sums[metric]), METRICS[metric]
     if compared < MINIMUM_DENOMINATOR:
-        note = f"not enough data: {compared} movers with users like them, at least {MINIMUM_DENOMINATOR} needed"
+        note = say(
+            "not enough data: {count} movers with users like them, at least {minimum} needed",
+            count=compared,
+            minimum=MINIMUM_DENOMINATOR,
+        )
         return Estimate(metric, None, gap, compared, None, None, "none", unit, note=note)
     value = gap / compared
     squares = float(sums[f"{metric}_squares"] - 2 * value * sums[f"{metric}_products"]) + value**2 * compared

@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import DAY, Calendar, Period
+from opslib.language import say
 from opslib.measure.acquisition import estimate_cost, estimate_cost_kept, to_rows
 from opslib.measure.estimate import (
     CONFIDENCE,
@@ -229,7 +230,8 @@ def _count_rows(rows: ir.Table) -> dict[str, int]:
 
 def _estimate_k(name: str, joined: int, squares: float, inviters: int, users: int) -> Estimate:
     if users >= MINIMUM_DENOMINATOR and inviters < FEWEST_INVITERS:
-        return replace(estimate_count(name, joined, per=users), unit="ratio", note=f"only {inviters} inviters")
+        note = say("only {count} inviters", count=inviters)
+        return replace(estimate_count(name, joined, per=users), unit="ratio", note=note)
     e = estimate_mean(name, joined, squares, users, unit="ratio")
     return e if e.low is None else replace(e, low=max(0.0, e.low))
 
@@ -269,7 +271,9 @@ def _estimate_cycle(cycles: pd.DataFrame) -> dict[float, Estimate]:
     for q in CYCLE_QUANTILES:
         name = "cycle_median_days" if q == 0.5 else f"cycle_p{q * 100:.0f}_days"
         if total < MINIMUM_DENOMINATOR:
-            note = f"not enough data: {total} joined, at least {MINIMUM_DENOMINATOR} needed"
+            note = say(
+                "not enough data: {count} joined, at least {minimum} needed", count=total, minimum=MINIMUM_DENOMINATOR
+            )
             found[q] = Estimate(name, None, total, 1, None, None, "none", "days", note=note)
             continue
         value = (at(-int(-total * q // 1)) + at(int(total * q) + 1)) / 2
@@ -287,7 +291,7 @@ def _count_invites(invites: ir.Table, users: int) -> Estimate:
 
 def _estimate_conversion(joined: int, sent: int) -> Estimate:
     if joined > sent:
-        note = "more joined than were invited: not all invitations are known"
+        note = say("more joined than were invited: not all invitations are known")
         return Estimate("invite_conversion_rate", None, joined, sent, None, None, "none", "rate", note=note)
     return estimate_rate("invite_conversion_rate", joined, sent)
 

@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import Calendar, Period
+from opslib.language import say
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, estimate_rate, quantile
 
 # A scale's least and most; answers outside are of another scale.
@@ -102,7 +103,7 @@ def measure_satisfaction(
         reached = int(there.user_id.nunique().to_pandas())
     satisfaction_response = _estimate_response("satisfaction_response_rate", "csat", users, reached)
     nps_response = _estimate_response("nps_response_rate", "nps", users, reached)
-    notes = [f"{excluded:,} answers outside their scale are left out"] if excluded else []
+    notes = [say("{count:,} answers outside their scale are left out", count=excluded)] if excluded else []
     return SatisfactionResult(
         period,
         estimate_satisfaction(answers, minimum=minimum),
@@ -118,7 +119,7 @@ def measure_satisfaction(
 def _estimate_response(name: str, kind: str, users: pd.Series, reached: int) -> Estimate:
     answered = float(users.get(kind, 0))
     if answered > reached:
-        note = "not enough data: more users answered than are known to have been active"
+        note = say("not enough data: more users answered than are known to have been active")
         return Estimate(name, None, answered, reached, None, None, "none", "rate", note=note)
     return estimate_rate(name, answered, reached)
 
@@ -127,10 +128,13 @@ def estimate_satisfaction(answers: pd.DataFrame, *, minimum: int = MINIMUM_DENOM
     """Share of csat answers that are 4 or 5, from rows of kind, score, answers_count."""
     asked = answers[answers["kind"] == "csat"]
     satisfied = asked.loc[asked["score"] >= SATISFIED, "answers_count"].sum()
-    estimate = estimate_rate(
-        "satisfaction_rate", float(satisfied), float(asked["answers_count"].sum()), minimum=minimum
-    )
-    return replace(estimate, note=estimate.note.replace("users", "answers"))
+    total = float(asked["answers_count"].sum())
+    estimate = estimate_rate("satisfaction_rate", float(satisfied), total, minimum=minimum)
+    return estimate if estimate.known else replace(estimate, note=_say_few(total, minimum))
+
+
+def _say_few(count: float, minimum: int) -> str:
+    return say("not enough data: {count:,.0f} answers, at least {minimum} needed", count=count, minimum=minimum)
 
 
 def estimate_nps(answers: pd.DataFrame, *, minimum: int = MINIMUM_DENOMINATOR) -> Estimate:
@@ -146,7 +150,7 @@ def estimate_nps(answers: pd.DataFrame, *, minimum: int = MINIMUM_DENOMINATOR) -
     promoters = float(asked.loc[asked["score"] >= PROMOTER, "answers_count"].sum())
     detractors = float(asked.loc[asked["score"] <= DETRACTOR, "answers_count"].sum())
     if total < max(minimum, 1):
-        note = f"not enough data: {total:,.0f} answers, at least {minimum} needed"
+        note = _say_few(total, minimum)
         return Estimate("nps_ratio", None, promoters - detractors, total, None, None, "none", "ratio", note=note)
     size = total + ADDED
     above, below = (promoters + EXTREME) / size, (detractors + EXTREME) / size

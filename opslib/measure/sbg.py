@@ -17,8 +17,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.cohorts import CohortResult
-from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, quantile, to_plain
+from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, quantile, say_few_users, to_plain
 from opslib.measure.survival.survival import SurvivalResult
 
 MINIMUM_PERIODS = 3
@@ -157,14 +158,23 @@ def _fit(at_risk: np.ndarray, stayed: np.ndarray, users: int, obstacle: str) -> 
     gap = float((curve["fitted_rate"] - curve["observed_rate"]).abs().max())
     p_value = _test_fit(likelihood, at_risk, stayed)
     if p_value < REJECTED_LEVEL and gap > REJECTED_GAP:
-        faster = " and leaving gets likelier with time" if max(alpha, beta) > _EDGE else ""
-        note = f"the curve departs from the model by more than chance, by up to {gap:.0%} of the users{faster}"
+        note = _say_departure(gap, faster=max(alpha, beta) > _EDGE)
         return SbgFit(None, None, None, users, curve, gap, p_value, note, None)
-    note = "users hardly differ: the same share leaves in each period" if max(alpha, beta) > _EDGE else ""
+    note = say("users hardly differ: the same share leaves in each period") if max(alpha, beta) > _EDGE else ""
     if p_value < DOUBTED_LEVEL and gap > REJECTED_GAP:
-        note = f"the curve departs from the model by up to {gap:.0%} of the users: a rough guide only"
+        note = say("the curve departs from the model by up to {gap:.0%} of the users: a rough guide only", gap=gap)
     covariance = _invert_curvature(alpha, beta, at_risk, stayed)
     return SbgFit(alpha, beta, likelihood, users, curve, gap, p_value, note, covariance)
+
+
+def _say_departure(gap: float, *, faster: bool) -> str:
+    if faster:
+        return say(
+            "the curve departs from the model by more than chance, by up to {gap:.0%} of the users and leaving gets "
+            "likelier with time",
+            gap=gap,
+        )
+    return say("the curve departs from the model by more than chance, by up to {gap:.0%} of the users", gap=gap)
 
 
 def project_sbg(fit: SbgFit, periods: int, *, confidence: float = CONFIDENCE) -> pd.DataFrame:
@@ -250,16 +260,26 @@ def _sum_periods(cohorts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarr
 def _find_obstacle(cohorts: Sequence[Sequence[int]], users: int, at_risk: np.ndarray, stayed: np.ndarray) -> str:
     """Why no model of leavers can be fitted; empty when one can."""
     if users < MINIMUM_DENOMINATOR:
-        return f"not enough data: {users:,} users, at least {MINIMUM_DENOMINATOR} needed"
+        return say_few_users(users)
     if len(at_risk) < MINIMUM_PERIODS:
-        return f"not enough data: {len(at_risk)} periods after the start, at least {MINIMUM_PERIODS} needed"
+        return say(
+            "not enough data: {count} periods after the start, at least {minimum} needed",
+            count=len(at_risk),
+            minimum=MINIMUM_PERIODS,
+        )
     if rise := _find_rise(cohorts):
         early, late, fewer, more = rise
-        return f"the curve rises: {more:,} users in period {late} after {fewer:,} of the same cohorts in period {early}"
+        return say(
+            "the curve rises: {more:,} users in period {late} after {fewer:,} of the same cohorts in period {early}",
+            more=more,
+            late=late,
+            fewer=fewer,
+            early=early,
+        )
     if stayed.sum() >= at_risk.sum():
-        return "nobody left, so there is nothing to project"
+        return say("nobody left, so there is nothing to project")
     if stayed.sum() == 0:
-        return "everybody left in the first period, so there is nothing to project"
+        return say("everybody left in the first period, so there is nothing to project")
     return ""
 
 

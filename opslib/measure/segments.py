@@ -17,12 +17,23 @@ import pandas as pd
 
 from opslib.data.periods import Calendar
 from opslib.errors import InputError
+from opslib.language import mark, say
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, to_plain_record
 from opslib.measure.purchase_model.bgnbd import chance_alive
 from opslib.measure.purchase_model.orders import HISTORY, count_histories, summarize_purchases, to_histories
 from opslib.measure.purchase_model.purchase_model import PurchaseModel, fit_customers
 from opslib.measure.purchase_model.value import Sums, bound_sum, draw_values, expect_values, sum_expectations
-from opslib.measure.rfm.customers import CELLS, TIERS, RfmThresholds, Split, find_tier, label_customers
+from opslib.measure.rfm.customers import (
+    CELLS,
+    DORMANT,
+    HIGH_VALUE,
+    POTENTIAL,
+    TIERS,
+    RfmThresholds,
+    Split,
+    find_tier,
+    label_customers,
+)
 
 HORIZON_DAYS = 180
 DRAWS = 400
@@ -30,6 +41,7 @@ SEED = 2048
 # Ends of the bands of P(alive) that customers are shown in; below the middle one they are more likely gone than not.
 ALIVE_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LIKELY_GONE = 0.5
+TIER_NAMES = {HIGH_VALUE: mark("high_value"), POTENTIAL: mark("potential"), DORMANT: mark("dormant")}
 RATE_METHOD = "delta method for the parameters, on the log odds"
 METHOD = "delta method for the parameters and exact variance of purchases, log-normal"
 COLUMNS = (
@@ -315,7 +327,9 @@ def _tabulate_risk(model: PurchaseModel, frame: pd.DataFrame, names: list[str], 
 def _list_notes(table: pd.DataFrame) -> Iterable[str]:
     few = table[(table["customers_count"] < MINIMUM_DENOMINATOR) & (table["customers_count"] > 0)]
     for row in few.to_dict("records"):
-        yield (
-            f"not enough data: {row['customers_count']} customers in {row['segment']}, "
-            f"at least {MINIMUM_DENOMINATOR} needed"
+        yield say(
+            "not enough data: {count} customers in {segment}, at least {minimum} needed",
+            count=row["customers_count"],
+            segment=say(TIER_NAMES.get(row["segment"], row["segment"])),
+            minimum=MINIMUM_DENOMINATOR,
         )

@@ -15,6 +15,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar, Period
 from opslib.errors import InputError
+from opslib.language import mark, say
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     Estimate,
@@ -198,7 +199,7 @@ def measure_complaints(
     count = int(daily["complaints_count"].sum())
     totals = (estimate_count("complaints_count", count), int(daily["tickets_count"].sum()))
     if active_days is None:
-        note = "not enough data: who was active on which day is not known"
+        note = say("not enough data: who was active on which day is not known")
         rate = Estimate(
             "complaint_rate",
             None,
@@ -222,8 +223,8 @@ def measure_complaints(
     users = _count_by_user(active, complaining)
     users = users.cache() if by else users
     rate = _estimate_complaints(daily, _fetch_sums(users), minimum)
-    note = f"on some days more users complained than were active: {absent:,} user-days are taken as active"
-    notes = (note,) if absent else ()
+    text = mark("on some days more users complained than were active: {count:,} user-days are taken as active")
+    notes = (say(text, count=absent),) if absent else ()
     cells = _count_cells(users, attributes, by) if by and attributes is not None else pd.DataFrame()
     categories = _sum_categories(category_days, rate.denominator)
     return ComplaintsResult(period, rate, *totals, daily.reset_index(), categories, category_days, cells, notes)
@@ -321,7 +322,7 @@ def measure_tickets(tickets: ir.Table, period: Period, *, as_of: dt.date, calend
     categories = categories.sort_values(["tickets_count", "category"], ascending=[False, True], ignore_index=True)
     notes: tuple[str, ...] = ()
     if "closed_at" not in tickets.columns:
-        notes = ("when tickets were closed is not in the data, so every ticket counts as open",)
+        notes = (say("when tickets were closed is not in the data, so every ticket counts as open"),)
     return TicketsResult(period, as_of, pd.DataFrame([{"category": "", **_fit_hours(counted)}]), categories, notes)
 
 
@@ -361,7 +362,7 @@ def estimate_times(name: str, now: float, now_of: float, before: float, before_o
     (6.0, 3.64, 9.9)
     """
     if not before or not before_of or not now_of:
-        note = "not enough data: nothing to compare with before"
+        note = say("not enough data: nothing to compare with before")
         return Estimate(name, None, now, before, None, None, "none", "ratio", note=note)
     share = estimate_rate(name, now, now + before, minimum=0)
     assert share.value is not None and share.low is not None and share.high is not None

@@ -4,7 +4,14 @@ The same class checks the papermill cell, makes the command line's flags and the
 """
 
 from opslib.parameters.base import NotebookParameters, Pick, Value
-from opslib.parameters.check import SECRET_NAME, check_parameters, check_rules, find_notebook, parse_parameters
+from opslib.parameters.check import (
+    SECRET_NAME,
+    check_parameters,
+    check_rules,
+    find_notebook,
+    load_parameters,
+    parse_parameters,
+)
 from opslib.parameters.notebooks import (
     NOTEBOOKS,
     ChurnInvestigation,
@@ -34,6 +41,7 @@ __all__ = [
     "check_parameters",
     "check_rules",
     "find_notebook",
+    "load_parameters",
     "parse_parameters",
     "read_view",
     "save_view",

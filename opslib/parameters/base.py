@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from opslib.data.periods import Quarter
+from opslib.errors import InputError
+from opslib.language import check_language, mark
 from opslib.measure.grains import Grain
 
 if TYPE_CHECKING:
@@ -29,12 +31,20 @@ class Pick:
     """
 
     kind: Literal[
-        "breakdown", "choice", "cohort", "count", "day", "experiment", "funnel", "lever", "period_end", "quarter",
-        "segment", "size", "step",
+        "breakdown", "choice", "cohort", "count", "day", "experiment", "funnel", "language", "lever", "period_end",
+        "quarter", "segment", "size", "step",
     ]  # fmt: skip
     choices: tuple[str, ...] = ()
     high: float = 1.0
     step: float = 0.01
+
+
+def check_lang(value: str) -> str:
+    """Refuse a language that opslib does not speak; empty is allowed."""
+    try:
+        return check_language(value)
+    except InputError as error:
+        raise ValueError(str(error).rstrip(".")) from None
 
 
 class NotebookParameters(BaseModel):
@@ -47,7 +57,10 @@ class NotebookParameters(BaseModel):
     # One of these tables must be there; a report of data without leaves the notebook out.
     needs: ClassVar[tuple[str, ...]] = ("events", "orders")
 
-    playbook: str = Field("playbook.toml", description="the playbook file: your data, targets and time zone")
+    playbook: str = Field("playbook.toml", description=mark("the playbook file: your data, targets and time zone"))
+    lang: Annotated[str, AfterValidator(check_lang), Pick("language")] = Field(
+        "", description=mark("language of the results: en or zh; empty: the playbook's")
+    )
 
     def to_literals(self) -> dict[str, Value]:
         """Give the parameters as papermill takes them: name to text or number."""
@@ -55,7 +68,7 @@ class NotebookParameters(BaseModel):
 
     def to_options(self) -> dict[str, Any]:
         """Give the parameters as the options of the notebook's main function, whose data the playbook names."""
-        return {name: value for name, value in self.model_dump().items() if name != "playbook"}
+        return {name: value for name, value in self.model_dump().items() if name not in ("playbook", "lang")}
 
     def check_data(self, data: Data) -> None:
         """Refuse a period or a segment that the data do not have. The base class has nothing to check."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from opslib.data.playbook import load_playbook
 from opslib.errors import InputError, suggest_name
+from opslib.language import set_language
 from opslib.parameters.base import NotebookParameters, Value
 from opslib.parameters.notebooks import NOTEBOOKS
 
@@ -50,6 +52,17 @@ def check_parameters(notebook: str, values: Mapping[str, Any]) -> NotebookParame
     except ValidationError as error:
         lines = [_explain(model, e) for e in error.errors()]
         raise InputError("; ".join(lines)) from None
+
+
+def load_parameters(notebook: str, values: Mapping[str, Any]) -> NotebookParameters:
+    """Check the parameters of the notebook that runs, and speak its language from now on.
+
+    Raises:
+        InputError: what `check_parameters` refuses, or a playbook that cannot be read.
+    """
+    parameters = check_parameters(notebook, values)
+    set_language(parameters.lang or load_playbook(parameters.playbook).company.lang)
+    return parameters
 
 
 def parse_parameters(notebook: str, texts: Mapping[str, str]) -> NotebookParameters:

@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from opslib.language import say
 from opslib.present import theme
 from opslib.present.display import ChartView
 
@@ -18,6 +19,6 @@ def base_chart(frame: pd.DataFrame, *, height: int = theme.HEIGHT) -> alt.Chart:
 
 def view_chart(chart: Any, title: str, text: str, frame: pd.DataFrame, labels: dict[str, str]) -> ChartView:
     """Finish a chart in the common look; `labels` name the columns of the table behind it, others are left out."""
-    described = chart.properties(title=title, description=f"{title}. {text}")
+    described = chart.properties(title=title, description=say("{title}. {text}", title=title, text=text))
     finished = described.configure(**theme.theme_config())
     return ChartView(finished, title, text, frame, labels)

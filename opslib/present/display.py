@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from opslib.language import get_language, say
 from opslib.measure.estimate import to_plain
+from opslib.present.dates import speak_dates
 from opslib.present.paging import split_pages
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ BETWEEN_TAGS = re.compile(r">\s+<")
 VEGA_SCHEMA = "https://vega.github.io/schema/vega/v5.json"
 # As SVG: sharp at any size, each mark known to the page, text that can be read out. Nothing that asks a server.
 EMBED_OPTIONS = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
+# The format of an axis of large numbers: what d3 shortens with M and k, Chinese shortens with 亿 and 万.
+SHORTENED = "~s"
+SHORTEN_CHINESE = (
+    "abs(datum.value) >= 1e8 ? format(datum.value / 1e8, ',.10~g') + '亿' : "
+    "abs(datum.value) >= 1e4 ? format(datum.value / 1e4, ',.10~g') + '万' : format(datum.value, ',.10~g')"
+)
 # Jupyter's server sets it for the kernels of its users' sessions.
 SESSION = "JPY_SESSION_NAME"
 STYLE_RULE = re.compile(r"\s*#\S+ \.(gt_\w+)[^{}]*\{[^{}]*\}")
@@ -62,7 +70,7 @@ class ChartView:
     def spec(self) -> dict[str, Any]:
         """The chart as a Vega-Lite specification."""
         # Not validated: that takes longer than all the rest, and the tests validate every chart.
-        return self.chart.to_dict(validate=False)
+        return speak_axes(speak_dates(self.chart.to_dict(validate=False)))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         return self.make_bundle()
@@ -82,7 +90,7 @@ class ChartView:
                 "columns": columns,
                 "rows": to_plain_rows(rows, digits=8),
             },
-            "text/plain": f"{self.title}. {self.alt}",
+            "text/plain": say("{title}. {text}", title=self.title, text=self.alt),
         }
         if os.environ.get("OPSLIB_CHARTS") == "later":
             # In a report: one warm compiler serves all notebooks, so that no kernel has to start its own.
@@ -97,7 +105,7 @@ class ChartView:
             return bundle
         # JupyterLab draws with Vega 5, and warns of a specification that says 6; ours are the same in both.
         vega["$schema"] = VEGA_SCHEMA
-        return bundle | {VEGA_MIME: vega}, {VEGA_MIME: {"embed_options": EMBED_OPTIONS}}
+        return bundle | {VEGA_MIME: vega}, {VEGA_MIME: {"embed_options": list_embed_options()}}
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,8 @@ class TableView:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         shown = self.frame.head(PLAIN_ROWS).rename(columns=self.labels)
         text = shown.to_string(index=False, max_colwidth=100)
-        text += f"\n... and {len(self.frame) - PLAIN_ROWS} more rows" if len(self.frame) > PLAIN_ROWS else ""
+        if len(self.frame) > PLAIN_ROWS:
+            text += "\n" + say("... and {count} more rows", count=len(self.frame) - PLAIN_ROWS)
         page = split_pages(shrink_page(self.table.as_raw_html()), self.name)
         return {"text/html": page, "text/plain": text}
 
@@ -146,6 +155,32 @@ class ListView:
         items = "".join(f"<li>{html.escape(s)}</li>" for s in self.sentences)
         page = f"<ul>{items}</ul>" if items else ""
         return {"text/html": page, "text/plain": "\n".join(f"- {s}" for s in self.sentences)}
+
+
+def list_embed_options() -> dict[str, Any]:
+    """How a page embeds charts; the menu beside each of them speaks the language spoken now."""
+    if get_language() == "en":
+        return EMBED_OPTIONS
+    words = {
+        "CLICK_TO_VIEW_ACTIONS": say("Click to view actions"),
+        "PNG_ACTION": say("Save as PNG"),
+        "SVG_ACTION": say("Save as SVG"),
+    }
+    return {**EMBED_OPTIONS, "i18n": words}
+
+
+def speak_axes(spec: Any) -> Any:
+    """Give the axes of a Vega-Lite specification numbers as people shorten them: in Chinese 12,000,000 is 1,200万."""
+    if get_language() == "en":
+        return spec
+    if isinstance(spec, list):
+        return [speak_axes(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    spoken = {name: part if name == "datasets" else speak_axes(part) for name, part in spec.items()}
+    if isinstance(axis := spoken.get("axis"), dict) and axis.get("format") == SHORTENED:
+        spoken["axis"] = {**axis, "format": ",", "labelExpr": SHORTEN_CHINESE}
+    return spoken
 
 
 def shrink_page(page: str) -> str:

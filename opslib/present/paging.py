@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from opslib.language import say
+
 PAGE_ROWS = 15
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 BODY = re.compile(r"(<tbody[^>]*>)(.*?)</tbody>", re.DOTALL)
@@ -51,17 +53,19 @@ def _write_choice(name: str, parts: list[list[str]]) -> str:
     total, choices, rules, first = sum(map(len, parts)), [], [], 1
     for number, part in enumerate(parts, 1):
         last = first + len(part) - 1
-        span = f"{first} to {last}" if last > first else str(first)
+        span = say("{first} to {last}", first=first, last=last) if last > first else str(first)
+        if number == len(parts):
+            span = say("{rows} of {total}", rows=span, total=total)
         checked = " checked" if number == 1 else ""
         choices.append(
-            f'<label><input type="radio" name="{name}-page" class="opslib-page-{number}"{checked}>'
-            f"{span}{f' of {total}' if number == len(parts) else ''}</label>"
+            f'<label><input type="radio" name="{name}-page" class="opslib-page-{number}"{checked}>{span}</label>'
         )
         rules.append(
             f"#{name}:has(.opslib-page-{number}:checked) tbody:not(:nth-of-type({number})) {{ display: none; }}"
         )
         first = last + 1
     style = STYLE.format(name=name, rules=" ".join(rules))
-    fields = f'<fieldset class="opslib-pages" aria-label="Rows of the table">Rows {"".join(choices)}</fieldset>'
+    label, rows = say("Rows of the table"), say("Rows {choices}", choices="".join(choices))
+    fields = f'<fieldset class="opslib-pages" aria-label="{label}">{rows}</fieldset>'
     # A form of its own: the same table in another open notebook keeps its own choice.
     return f"<style>{style.strip()}</style><form>{fields}</form>"

@@ -11,9 +11,10 @@ import pandas as pd
 from opslib.data.memory import remember
 from opslib.data.source import Data
 from opslib.decide.scope import Scope
+from opslib.language import say
 from opslib.present import theme
 from opslib.present.display import ListView
-from opslib.present.words import MISSING, format_number
+from opslib.present.words import MISSING, format_number, name_need
 
 # Longer names, such as a channel's, are cut in a title; the axis and the table hold more of them.
 TITLE_NAME = 24
@@ -45,17 +46,30 @@ def make_legend(symbol: str = "square", **options: Any) -> alt.Legend:
 
 
 def say_missing(result: Investigation, section: str, reason: str) -> ListView:
-    """One sentence in the place of a chart: the table that it needs or, where that is there, the reason."""
+    """One sentence in the place of a chart: the table that it needs or, where that is there, the reason.
+
+    Args:
+        result: what an investigation found.
+        section: the section as `result.missing` names it, marked as a text to translate: it is translated here.
+        reason: in the language spoken.
+    """
     need = result.missing.get(section)
-    because = f"it needs table {need}" if need else reason
-    return ListView([f"{section}: nothing to show, because {because.rstrip('.')}."])
+    return _say_nothing(section, say("it needs table {table}", table=name_need(need)) if need else reason)
 
 
 def say_needed(result: Investigation, section: str, title: str = "") -> ListView:
-    """One sentence in the place of a table: what it needs; `title` names it where the section has several."""
+    """One sentence in the place of a table: what it needs; `title` names it where the section has several.
+
+    Both are English texts marked as ones to translate: they are translated here.
+    """
     need = result.missing.get(section)
-    reason = f"it needs {need}" if need else "there is nothing to compare"
-    return ListView([f"{title or section}: nothing to show, because {reason}."])
+    reason = say("it needs {need}", need=name_need(need)) if need else say("there is nothing to compare")
+    return _say_nothing(title or section, reason)
+
+
+def _say_nothing(title: str, reason: str) -> ListView:
+    text = say("{section}: nothing to show, because {reason}.", section=say(title), reason=reason.rstrip(".。"))
+    return ListView([text])
 
 
 def format_range(value: float | None, low: float | None, high: float | None, *, form: str, scale: float = 1) -> str:
@@ -67,17 +81,19 @@ def format_range(value: float | None, low: float | None, high: float | None, *, 
     if value is None or low is None or high is None or pd.isna(value):
         return MISSING
     ends = form.removeprefix("+")
-    return f"{scale * value:{form}} [{scale * low:{ends}} to {scale * high:{ends}}]"
+    texts = {"value": f"{scale * value:{form}}", "low": f"{scale * low:{ends}}", "high": f"{scale * high:{ends}}"}
+    return say("{value} [{low} to {high}]", **texts)
 
 
 def format_shares(rates: Iterable[float], counts: Iterable[float]) -> list[str]:
     """Shares, each with how many it is of."""
-    return [f"{format_number(rate, 'rate')} of {count:,.0f}" for rate, count in zip(rates, counts, strict=True)]
+    pairs = zip(rates, counts, strict=True)
+    return [say("{rate} of {count:,.0f}", rate=format_number(rate, "rate"), count=count) for rate, count in pairs]
 
 
 def format_probability(value: float) -> str:
     """A probability, as far as it means anything."""
-    return MISSING if pd.isna(value) else "below 0.1%" if value < 0.001 else f"{value:.1%}"
+    return MISSING if pd.isna(value) else say("below 0.1%") if value < 0.001 else f"{value:.1%}"
 
 
 def list_periods(result: Investigation) -> list[str]:

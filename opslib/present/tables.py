@@ -9,10 +9,21 @@ import pandas as pd
 
 from opslib.data.fitness import DataFitness
 from opslib.decide.questions import DataSurvey
+from opslib.language import join_sentences, mark, say
 from opslib.present.display import TableView
-from opslib.present.words import MISSING, format_number
+from opslib.present.words import FITNESS, MISSING, format_number, list_needs
 
-TOGETHER = re.compile(r"\[[^\]]{1,40}\]|\bof [\d,]+")
+# An interval, a count, and a count in Chinese, where a line may end at every letter.
+TOGETHER = re.compile(r"\[[^\]]{1,40}\]|\bof [\d,]+|（[^（）]{0,8}[\d,]+[^（）]{0,8}）")
+HAN = re.compile(r"(?<=[\u4e00-\u9fff])(?=\d)|(?<=\d)(?=[\u4e00-\u9fff])|(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])")
+NO_BREAK = "\u2060"
+
+ACTIVE_BEFORE = {
+    "day": mark("Active the day before"),
+    "week": mark("Active the week before"),
+    "month": mark("Active the month before"),
+    "quarter": mark("Active the quarter before"),
+}
 
 
 def make_table(
@@ -55,7 +66,7 @@ def make_table(
     if unbroken:
         table = table.tab_style(gt.style.css("white-space: nowrap;"), gt.loc.body(columns=list(unbroken)))
     if total > len(shown):
-        note = f"{note} {len(shown):,} of {total:,} rows.".strip()
+        note = join_sentences([note, say("{shown:,} of {total:,} rows.", shown=len(shown), total=total)])
     if note:
         table = table.tab_source_note(note)
     return TableView(table, shown, labels, name)
@@ -69,7 +80,7 @@ def keep_together(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    return TOGETHER.sub(lambda part: part[0].replace(" ", "\xa0"), value)
+    return TOGETHER.sub(lambda part: HAN.sub(NO_BREAK, part[0].replace(" ", "\xa0")), value)
 
 
 def show_fitness(fitness: DataFitness) -> TableView:
@@ -80,17 +91,20 @@ def show_fitness(fitness: DataFitness) -> TableView:
     for column in ("first_at", "last_at"):
         frame[column] = pd.to_datetime(frame[column]).dt.strftime("%Y-%m-%d %H:%M")
     broken = frame["problems"].map(bool).any()
-    frame["problems"] = frame["problems"].map(" ".join)
+    frame["problems"] = frame["problems"].map(join_sentences)
+    frame["grain"] = frame["grain"].map(say)
+    frame["verdict"] = frame["verdict"].map(FITNESS).map(say)
     labels = {
-        "table": "Table",
-        "grain": "A row is",
-        "rows": "Rows",
-        "left_out": "Left out",
-        "first_at": "First (UTC)",
-        "last_at": "Last (UTC)",
-        "verdict": "Verdict",
-    } | ({"problems": "Problems"} if broken else {})
-    note = f"All tables together: {fitness.verdict}." + ("" if broken else " No rule is broken.")
+        "table": say("Table"),
+        "grain": say("A row is"),
+        "rows": say("Rows"),
+        "left_out": say("Left out"),
+        "first_at": say("First (UTC)"),
+        "last_at": say("Last (UTC)"),
+        "verdict": say("Verdict"),
+    } | ({"problems": say("Problems")} if broken else {})
+    note = say("All tables together: {verdict}.", verdict=say(FITNESS[fitness.verdict]))
+    note = join_sentences([note, "" if broken else say("No rule is broken.")])
     return make_table(
         frame, labels, name="fitness", numeric=("rows", "left_out"), unbroken=("first_at", "last_at"), note=note
     )
@@ -100,22 +114,28 @@ def show_questions(survey: DataSurvey) -> TableView:
     """Which question each notebook answers, and whether these data can answer it."""
     frame = pd.DataFrame.from_records([vars(q) for q in survey.questions])
     frame["answer"] = [
-        "yes" if not missing else f"needs {missing}" for missing in frame["missing"].map(lambda m: ", ".join(m))
+        say("needs {tables}", tables=list_needs(missing)) if missing else say("yes") for missing in frame["missing"]
     ]
-    frame["needs"] = frame["needs"].map(", ".join)
+    frame["needs"] = frame["needs"].map(list_needs)
+    for column in ("question", "section"):
+        frame[column] = frame[column].map(say)
     labels = {
-        "question": "Question",
-        "notebook": "Notebook",
-        "section": "Section",
-        "needs": "Tables needed",
-        "answer": "Can these data answer it?",
+        "question": say("Question"),
+        "notebook": say("Notebook"),
+        "section": say("Section"),
+        "needs": say("Tables needed"),
+        "answer": say("Can these data answer it?"),
     }
     return make_table(frame, labels, name="questions")
 
 
 def format_accounting(frame: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
     """Growth accounting as it is read: period (its name, and "part" where it is not over), signed counts, ratio."""
-    shown = pd.DataFrame({"period": names + frame["complete"].map({True: "", False: " (part)"})})
+    periods = [
+        name if complete else say("{period} (part)", period=name)
+        for name, complete in zip(names, frame["complete"], strict=True)
+    ]
+    shown = pd.DataFrame({"period": periods}, index=names.index)
     for column in ("opening_count", "new_count", "resurrected_count", "churned_count", "closing_count"):
         sign = {"new_count": "+", "resurrected_count": "+", "churned_count": "−"}.get(column, "")
         shown[column] = [f"{sign}{n:,}" for n in frame[column]]
@@ -127,10 +147,10 @@ def label_accounting(period: str, grain: str) -> dict[str, str]:
     """The headings of that table."""
     return {
         "period": period,
-        "opening_count": f"Active the {grain} before",
-        "new_count": "New",
-        "resurrected_count": "Came back",
-        "churned_count": "Left",
-        "closing_count": "Active",
-        "quick_ratio": "Gained per one lost",
+        "opening_count": say(ACTIVE_BEFORE[grain]),
+        "new_count": say("New"),
+        "resurrected_count": say("Came back"),
+        "churned_count": say("Left"),
+        "closing_count": say("Active"),
+        "quick_ratio": say("Gained per one lost"),
     }

@@ -7,49 +7,78 @@ folder, loaded when a result of theirs is shown.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import singledispatch
 from typing import Any
 
 import pandas as pd
 
+from opslib.data.contract import CONTRACTS
 from opslib.data.fitness import DataFitness
 from opslib.decide.questions import DataSurvey
+from opslib.language import get_language, mark, say
 from opslib.measure.estimate import Change, Estimate
 
 METRIC_LABELS = {
-    "dau_count": "Daily active users (mean)",
-    "mau_count": "Monthly active users",
-    "stickiness_rate": "Stickiness (DAU / MAU)",
-    "new_users_count": "New users",
-    "d1_rate": "Next-day retention (D1)",
-    "d7_rate": "Day-7 retention (D7)",
-    "d30_rate": "Day-30 retention (D30)",
-    "paying_users_count": "Paying users",
-    "paying_rate": "Share of active users who paid",
-    "revenue_amount": "Revenue",
-    "cac_amount": "Cost per new user (CAC)",
-    "churn_rate": "Churn",
-    "event_rate": "Share of active users who did it",
-    "dwell_minutes_mean": "Minutes a day per active user",
-    "funnel_rate": "Share who got through the funnel",
-    "orders_count": "Orders",
-    "spend_amount": "Spend",
-    "spend_share_rate": "Share of spend in one channel",
-    "complaint_rate": "Share of active users who complained",
-    "complaints_count": "Complaints",
-    "tickets_count": "Tickets",
-    "satisfaction_rate": "Satisfied (4 or 5 of 5)",
-    "nps_ratio": "Net promoter score",
-    "requests_count": "Requests",
-    "error_rate": "Requests that failed",
-    "p95_ms_mean": "Slowest of 20 requests (ms)",
-    "cost_per_activated_amount": "Cost per activated user",
-    "cost_per_d7_amount": "Cost per user back on day 7",
-    "cost_per_d30_amount": "Cost per user back on day 30",
+    "dau_count": mark("Daily active users (mean)"),
+    "mau_count": mark("Monthly active users"),
+    "stickiness_rate": mark("Stickiness (DAU / MAU)"),
+    "new_users_count": mark("New users"),
+    "d1_rate": mark("Next-day retention (D1)"),
+    "d7_rate": mark("Day-7 retention (D7)"),
+    "d30_rate": mark("Day-30 retention (D30)"),
+    "paying_users_count": mark("Paying users"),
+    "paying_rate": mark("Share of active users who paid"),
+    "revenue_amount": mark("Revenue"),
+    "cac_amount": mark("Cost per new user (CAC)"),
+    "churn_rate": mark("Churn"),
+    "event_rate": mark("Share of active users who did it"),
+    "dwell_minutes_mean": mark("Minutes a day per active user"),
+    "funnel_rate": mark("Share who got through the funnel"),
+    "orders_count": mark("Orders"),
+    "spend_amount": mark("Spend"),
+    "spend_share_rate": mark("Share of spend in one channel"),
+    "complaint_rate": mark("Share of active users who complained"),
+    "complaints_count": mark("Complaints"),
+    "tickets_count": mark("Tickets"),
+    "satisfaction_rate": mark("Satisfied (4 or 5 of 5)"),
+    "nps_ratio": mark("Net promoter score"),
+    "requests_count": mark("Requests"),
+    "error_rate": mark("Requests that failed"),
+    "p95_ms_mean": mark("Slowest of 20 requests (ms)"),
+    "cost_per_activated_amount": mark("Cost per activated user"),
+    "cost_per_d7_amount": mark("Cost per user back on day 7"),
+    "cost_per_d30_amount": mark("Cost per user back on day 30"),
 }
 
 MISSING = "–"
+FITNESS = {"fit": mark("fit"), "usable with warnings": mark("usable with warnings"), "unfit": mark("unfit")}
+
+# Columns of users that every company may have: these are words, other companies' columns are names.
+COLUMNS = frozenset(
+    (
+        mark("age band"),
+        mark("app version"),
+        mark("app version at signup"),
+        mark("channel"),
+        mark("city"),
+        mark("city tier"),
+        mark("country"),
+        mark("device"),
+        mark("domain"),
+        mark("gender"),
+        mark("network"),
+        mark("platform"),
+        mark("region"),
+    )
+)
+VALUES = frozenset((mark("(not given)"), mark("(other)")))
+
+# From which size on an amount is shortened, and what it is then divided by. Chinese counts in 万 and 亿.
+SIZES = {
+    "en": ((1e9, 1e9, mark("{value:.2f} billion")), (1e6, 1e6, mark("{value:.2f} million"))),
+    "zh": ((1e8, 1e8, mark("{value:.2f} hundred million")), (1e6, 1e4, mark("{value:,.0f} ten thousand"))),
+}
 
 # Where results come from, and what holds their words: loaded with the first result of the kind, so that a notebook
 # waits for its own alone.
@@ -66,7 +95,54 @@ HOMES = {
 
 def label_metric(name: str) -> str:
     """The name of a metric for people."""
-    return METRIC_LABELS.get(name, name.replace("_", " "))
+    return say(METRIC_LABELS[name]) if name in METRIC_LABELS else name.replace("_", " ")
+
+
+def name_column(column: str) -> str:
+    """A column of users, as people call it.
+
+    >>> name_column("app_version"), name_column("member_level")
+    ('app version', 'member level')
+    """
+    words = column.replace("_", " ")
+    return say(words) if words in COLUMNS else words
+
+
+def spell_column(column: str) -> str:
+    """A column where people choose or see it as it is written: in English its own name, else what it is called."""
+    return column if get_language() == "en" else name_column(column)
+
+
+def name_need(need: str) -> str:
+    """What an answer needs: a table, or table.column, under its own name; everything else in the language spoken."""
+    return need if need.partition(".")[0] in CONTRACTS else say(need)
+
+
+def list_needs(needs: Iterable[str]) -> str:
+    """Several of them.
+
+    >>> list_needs(["orders", "users.channel"])
+    'orders, users.channel'
+    """
+    return say(", ").join(map(name_need, needs))
+
+
+def name_value(value: str) -> str:
+    """A value of such a column; only what stands for others or for none is translated.
+
+    >>> name_value("search"), name_value("(not given)")
+    ('search', '(not given)')
+    """
+    return say(value) if value in VALUES else value
+
+
+def name_group(column: str, value: str) -> str:
+    """A group of users.
+
+    >>> name_group("app_version", "5.3.0")
+    'app_version 5.3.0'
+    """
+    return say("{column} {value}", column=spell_column(column), value=name_value(value))
 
 
 def format_number(value: float | None, unit: str, *, currency: str = "") -> str:
@@ -87,9 +163,9 @@ def format_number(value: float | None, unit: str, *, currency: str = "") -> str:
 
 
 def _shorten(value: float) -> str:
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if abs(value) >= size:
-            return f"{value / size:.2f} {word}"
+    for least, size, text in SIZES[get_language()]:
+        if abs(value) >= least:
+            return say(text, value=value / size)
     return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -98,13 +174,13 @@ def format_interval(estimate: Estimate, *, currency: str = "") -> str:
     if not estimate.known:
         return ""
     low, high = (format_number(x, estimate.unit) for x in (estimate.low, estimate.high))
-    return f"[{low} to {high}]"
+    return say("[{low} to {high}]", low=low, high=high)
 
 
 def format_estimate(estimate: Estimate, *, currency: str = "") -> str:
     """Write an estimate with its interval, or why there is none."""
     if not estimate.known:
-        return estimate.note or "not enough data"
+        return estimate.note or say("not enough data")
     return f"{format_number(estimate.value, estimate.unit, currency=currency)} {format_interval(estimate)}"
 
 
@@ -120,14 +196,14 @@ def format_change(change: Change, *, against: str = "") -> str:
     if change.difference is None:
         return MISSING
     if change.now.unit == "rate":
-        text = f"{100 * change.difference:+.1f} points"
+        text = say("{points:+.1f} points", points=100 * change.difference)
     elif change.relative is not None:
         text = f"{change.relative:+.1%}"
     else:
         text = f"{change.difference:+,.0f}"
     if against:
-        text = f"{text} against {against}"
-    return text if change.clear else f"{text}, within chance"
+        text = say("{change} against {against}", change=text, against=against)
+    return text if change.clear else say("{change}, within chance", change=text)
 
 
 def name_users(segment: str) -> str:
@@ -136,7 +212,10 @@ def name_users(segment: str) -> str:
     >>> name_users("channel:search"), name_users("")
     ('users with channel search', 'all users')
     """
-    return f"users with {segment.replace(':', ' ')}" if segment else "all users"
+    if not segment:
+        return say("all users")
+    column, _, value = segment.partition(":")
+    return say("users with {group}", group=name_group(column, value.replace(":", " ")))
 
 
 def write_sentence(text: str) -> str:
@@ -145,7 +224,7 @@ def write_sentence(text: str) -> str:
     >>> write_sentence("nobody left."), write_sentence("")
     ('Nobody left.', '')
     """
-    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+    return say("{text}.", text=f"{text[0].upper()}{text[1:].rstrip('.。')}") if text else ""
 
 
 def format_points(value: float, low: float, high: float) -> str:
@@ -154,7 +233,7 @@ def format_points(value: float, low: float, high: float) -> str:
     >>> format_points(-0.0411, -0.062, -0.02)
     '-4.1 points [-6.2 to -2.0]'
     """
-    return f"{100 * value:+.1f} points [{100 * low:.1f} to {100 * high:.1f}]"
+    return say("{points:+.1f} points [{low:.1f} to {high:.1f}]", points=100 * value, low=100 * low, high=100 * high)
 
 
 def name_segment(segment: str) -> str:
@@ -164,7 +243,8 @@ def name_segment(segment: str) -> str:
     'channel ads and app version 5.3.0'
     """
     parts = (part.partition("=") for part in segment.split(" & "))
-    return " and ".join(f"{column.replace('_', ' ')} {value}" for column, _, value in parts)
+    named = (say("{column} {value}", column=name_column(c), value=name_value(value)) for c, _, value in parts)
+    return say(" and ").join(named)
 
 
 @singledispatch
@@ -223,27 +303,44 @@ def _load_words(function: Any, result: object) -> Any:
 
 @describe.register
 def _describe_fitness(fitness: DataFitness) -> list[str]:
+    tables = len(fitness.profiles)
+    if tables > 1:
+        template = mark("The data are {verdict}: {rows:,} rows in {tables} tables.")
+    else:
+        template = mark("The data are {verdict}: {rows:,} rows in {tables} table.")
     rows = sum(p.kept for p in fitness.profiles)
-    count = len(fitness.profiles)
-    sentences = [f"The data are {fitness.verdict}: {rows:,} rows in {count} table{'s' * (count > 1)}."]
-    for severity, lead in (("unfit", "Must be mended"), ("warning", "Be warned")):
+    sentences = [say(template, verdict=say(FITNESS[fitness.verdict]), rows=rows, tables=tables)]
+    for severity, lead in (("unfit", mark("Must be mended: {problem}")), ("warning", mark("Be warned: {problem}"))):
         found = [p for p in fitness.problems if p.severity == severity]
-        sentences += [f"{lead}: {p}" for p in found[:3]]
+        sentences += [say(lead, problem=p) for p in found[:3]]
         if len(found) > 3:
-            sentences.append(f"{len(found) - 3} more of this kind are in the table below.")
+            sentences.append(say("{count} more of this kind are in the table below.", count=len(found) - 3))
     return sentences
 
 
 @describe.register
 def _describe_survey(survey: DataSurvey) -> list[str]:
     sentences = describe(survey.fitness)
-    if survey.span.days == 1:
-        covered = f"They are of one day, {survey.span.start},"
+    if survey.activity:
+        active = say("whoever is in {table} is active", table=survey.activity)
     else:
-        covered = f"They cover {survey.span.days:,} full days, from {survey.span.start} to {survey.span.last_day},"
-    active = f"whoever is in {survey.activity} is active" if survey.activity else "who was active when is not in them"
-    sentences.append(f"{covered} as {survey.zone} counts days; {active}.")
-    able = [q for q in survey.questions if not q.missing]
-    text = f"They can answer {len(able)} of {len(survey.questions)} questions"
+        active = say("who was active when is not in them")
+    span = {"zone": survey.zone, "active": active, "first": survey.span.start}
+    if survey.span.days == 1:
+        sentences.append(say("They are of one day, {first}, as {zone} counts days; {active}.", **span))
+    else:
+        sentences.append(
+            say(
+                "They cover {days:,} full days, from {first} to {last}, as {zone} counts days; {active}.",
+                days=survey.span.days, last=survey.span.last_day, **span,
+            )
+        )  # fmt: skip
+    able = sum(not q.missing for q in survey.questions)
     lacking = list(dict.fromkeys(m for q in survey.questions for m in q.missing))
-    return [*sentences, f"{text}; the rest need {', '.join(lacking)}." if lacking else f"{text}."]
+    text = say("They can answer {able} of {count} questions.", able=able, count=len(survey.questions))
+    if lacking:
+        text = say(
+            "They can answer {able} of {count} questions; the rest need {needs}.",
+            able=able, count=len(survey.questions), needs=list_needs(lacking),
+        )  # fmt: skip
+    return [*sentences, text]

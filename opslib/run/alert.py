@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from opslib.language import join_clauses, say, speak
+
 if TYPE_CHECKING:
     from opslib.run.report import Report
 
@@ -49,6 +51,7 @@ class Alert:
         company: whose data; empty when they could not be opened.
         as_of: the day of a dated run.
         links: into the report, the section that says more first.
+        lang: in which language it is told; no part of the message.
     """
 
     status: str
@@ -56,36 +59,54 @@ class Alert:
     company: str = ""
     as_of: str = ""
     links: Sequence[Link] = ()
+    lang: str = "en"
 
     def to_json(self) -> str:
         """The message. `text` is what chat programs show of a webhook's call."""
-        where = "".join(f"\n{link.title}: {link.address}" for link in self.links)
         head = " ".join(part for part in (self.company, self.as_of) if part)
-        text = f"{head}: {self.cause}{where}" if head else f"{self.cause}{where}"
-        return json.dumps({"text": text, **asdict(self)}, ensure_ascii=False)
+        with speak(self.lang):
+            text = say("{about}: {cause}", about=head, cause=self.cause) if head else self.cause
+            lines = [say("{name}: {value}", name=link.title, value=link.address) for link in self.links]
+        text = "\n".join([text, *lines])
+        message = {name: value for name, value in asdict(self).items() if name != "lang"}
+        return json.dumps({"text": text, **message}, ensure_ascii=False)
 
 
 def describe_report(report: Report, *, root: Path | None = None) -> Alert | None:
-    """Say what is to be told of a report; None where all is well.
+    """Say what is to be told of a report, in its language; None where all is well.
 
     Args:
         report: what was made.
         root: the folder that `OPSLIB_REPORT_URL` shows; default the report's own.
     """
+    with speak(report.lang):
+        return _describe_report(report, root or report.out)
+
+
+def _describe_report(report: Report, root: Path) -> Alert | None:
     failed = {name: cause for name, cause in report.causes.items() if cause}
-    parts = [f"{name} did not finish: {hide_values(cause)}" for name, cause in failed.items()]
-    links = [Link(name, locate(report.out / f"{name}.html", root or report.out, "failed")) for name in failed]
+    parts = [say("{notebook} did not finish: {cause}", notebook=n, cause=hide_values(c)) for n, c in failed.items()]
+    links = [Link(name, locate(report.out / f"{name}.html", root, "failed")) for name in failed]
     if report.rules:
-        noun = "rule fires" if len(report.rules) == 1 else "rules fire"
-        parts.append(f"{len(report.rules)} {noun}: {', '.join(report.rules)}")
+        rules = say(", ").join(report.rules)
+        parts.append(say("{state}: {rules}", state=say_rules(len(report.rules)), rules=rules))
     if report.rules and not report.causes.get(WATCH, "absent"):
         page = report.out / f"{WATCH}.html"
-        links.append(Link(WATCH, locate(page, root or report.out, find_section(page, report.rules[0]))))
+        links.append(Link(WATCH, locate(page, root, find_section(page, report.rules[0]))))
     if not parts:
         return None
-    links.append(Link("Report", locate(report.index, root or report.out)))
+    links.append(Link(say("Report"), locate(report.index, root)))
     status = "failed" if failed else "rule fired"
-    return Alert(status, shorten("; ".join(parts)), report.company, report.as_of, links)
+    return Alert(status, shorten(join_clauses(parts)), report.company, report.as_of, links, report.lang)
+
+
+def say_rules(count: int) -> str:
+    """Say how many rules fire.
+
+    >>> say_rules(1), say_rules(3)
+    ('1 rule fires', '3 rules fire')
+    """
+    return say("{count} rule fires", count=count) if count == 1 else say("{count} rules fire", count=count)
 
 
 def describe_error(message: str, exit_code: int) -> Alert:

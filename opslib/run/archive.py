@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.errors import InputError, OpslibError
+from opslib.language import get_language, say
 from opslib.run.folder import REPORT_KIND, is_report, remove_leftovers
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ def name_selection(slugs: Sequence[str], *, named: bool) -> str:
 
 def hash_parameters(selection: str, parameters: Mapping[str, NotebookParameters]) -> str:
     """Hash what is run with which parameters, but for the day: the same command gives the same every day."""
-    values = {slug: {k: v for k, v in m.to_literals().items() if k != "as_of"} for slug, m in parameters.items()}
+    values = {
+        # The playbook's language is no parameter: it is in the hash of the inputs.
+        slug: {k: v for k, v in m.to_literals().items() if k != "as_of" and (k, v) != ("lang", "")}
+        for slug, m in parameters.items()
+    }
     return hashlib.sha256(json.dumps([selection, values], sort_keys=True).encode()).hexdigest()
 
 
@@ -184,7 +189,7 @@ def remove_empty(folder: Path) -> None:
 
 def write_overview(root: Path, company: str) -> None:
     """Write the archive's first page, and make `latest` of each selection lead to its newest run."""
-    from opslib.run.render import render_template
+    from opslib.run.template import render_template
 
     runs = list_runs(root)
     newest: dict[str, StoredRun] = {}
@@ -208,7 +213,8 @@ def write_overview(root: Path, company: str) -> None:
         for run in runs
     ]
     partial = root / f".index.{os.getpid()}.partial"
-    partial.write_text(render_template("archive.html.j2", {"company": company, "lang": "en", "rows": rows}), "utf-8")
+    page = render_template("archive.html.j2", {"company": company, "lang": get_language(), "rows": rows})
+    partial.write_text(page, "utf-8")
     partial.replace(root / "index.html")
 
 
@@ -225,7 +231,7 @@ def describe_parameters(manifest: Mapping[str, Any]) -> str:
         for key, value in about.get("parameters", {}).items():
             if key not in ("playbook", "as_of") and key in fields and value != fields[key].default:
                 given[key.replace("_", " ")] = str(value)
-    return ", ".join(f"{key} {value}" for key, value in given.items())
+    return say(", ").join(f"{key} {value}" for key, value in given.items())
 
 
 def _made_at(run: StoredRun) -> float:

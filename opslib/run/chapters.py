@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opslib.language import say
 from opslib.parameters import NotebookParameters
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def _load_bundle() -> str:
 
 
 def _prepare_rendering() -> None:
-    from opslib.run.render import clean_markdown, load_exporter
+    from opslib.run.render import clean_markdown
+    from opslib.run.template import load_exporter
 
     load_exporter()
     clean_markdown("ready")
@@ -167,10 +169,10 @@ class Kitchen:
         literals = model.to_literals()
         fields = type(model).model_fields
         options = PageOptions(
-            title=model.title,
+            title=say(model.title),
             company=facts.company,
             parameters=[
-                (name, _show_value(name, value, fields[name].default, facts), fields[name].description or "")
+                (name, _show_value(name, value, fields[name].default, facts), say(fields[name].description or name))
                 for name, value in literals.items()
                 if name in fields
             ],
@@ -179,7 +181,7 @@ class Kitchen:
             bundle=self.ready.bundle,
             lang=outcome.notebook.metadata.get("lang", facts.lang),
             reason=run.reason,
-            links=[(more.parameters.title, f"{more.name}.html", more.reason) for more in opened.runs],
+            links=[(say(more.parameters.title), f"{more.name}.html", more.reason) for more in opened.runs],
             problems=opened.problems,
         )
         page = render_notebook(outcome.notebook, options, drawings)
@@ -195,5 +197,5 @@ def _show_value(name: str, value: Any, default: Any, facts: Facts) -> str:
     if value != default:
         return str(value)
     # A reader of last year's page must see which quarter or day the default meant.
-    shown = {"quarter": facts.period, "as_of": facts.as_of}.get(name, value)
-    return f"{shown} (default)" if shown else "(default)"
+    shown = {"quarter": facts.period, "as_of": facts.as_of, "lang": facts.lang}.get(name, value)
+    return say("{value} (default)", value=shown) if shown else say("(default)")

@@ -1,4 +1,4 @@
-"""The command line: `opslib report | watch | check | init | recall-list | sample`.
+"""The command line: `opslib report | watch | check | init | notebooks | recall-list | training | sample`.
 
 stdout gets the result, for programs: one JSON line a `report` or `watch`. Everything for people goes to stderr. Nothing
 heavy is imported before it is known which command runs, so `opslib --help` answers at once.
@@ -21,6 +21,7 @@ import click
 from opslib import __version__
 from opslib.errors import OpslibError
 from opslib.run.commands import BAD_INPUT, RULE_FIRED, report, say, watch
+from opslib.run.training import training
 
 BUSY = 4
 NOT_TOLD = 5
@@ -46,6 +47,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 cli.add_command(report)
 cli.add_command(watch)
+cli.add_command(training)
 
 
 @cli.command()
@@ -54,12 +56,14 @@ cli.add_command(watch)
 def check(ctx: click.Context, playbook: str) -> None:
     """Check the data against what the notebooks need, and print what was found."""
     from opslib.data.source import open_data
+    from opslib.language import speak
     from opslib.parameters import check_rules
 
     data = open_data(playbook)
     check_rules(data.playbook)
     fitness = data.fitness
-    click.echo(fitness.to_text())
+    with speak(data.playbook.company.lang):
+        click.echo(fitness.to_text())
     ctx.exit(BAD_INPUT if fitness.verdict == "unfit" else 0)
 
 
@@ -81,6 +85,20 @@ def init(data: tuple[str, ...], out: Path, force: bool) -> None:
         for question in guess.questions:
             click.echo(f"  Please confirm: {question}")
     say(f"Playbook: {out}. Read it, then run: opslib check --playbook {out}")
+
+
+@cli.command()
+@click.option("--lang", default="", help="language of the notebooks: en or zh; default English")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="folder; default notebooks-LANG")
+@click.option("--playbook", default="", help="the playbook file that they open; default playbook.toml")
+@click.option("--force", is_flag=True, help="replace notebooks that are already there")
+def notebooks(lang: str, out: Path | None, playbook: str, force: bool) -> None:
+    """Write the notebooks to work with in JupyterLab, in a language of your choice, without results."""
+    from opslib.run.translation import write_notebooks
+
+    out = out or Path(f"notebooks-{lang or 'en'}")
+    written = write_notebooks(out, language=lang, playbook=playbook, force=force)
+    say(f"{len(written)} notebooks: {out}. Open {written[0]} in JupyterLab.")
 
 
 @cli.command("recall-list")

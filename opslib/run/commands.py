@@ -139,6 +139,7 @@ def report(
 @click.option("--playbook", default="playbook.toml", show_default=True, help="the playbook file")
 @click.option("--as-of", default="", help="last day as an ISO date; default the last full day of the data")
 @click.option("--segment", default="", help="one group of users such as channel:search")
+@click.option("--lang", default="", help="language of the report: en or zh; default the playbook's")
 @add_run_options
 @click.option("--exit-code", is_flag=True, help="end with 3 when a rule fires")
 @click.pass_context
@@ -147,6 +148,7 @@ def watch(
     playbook: str,
     as_of: str,
     segment: str,
+    lang: str,
     out: Path | None,
     workers: int | None,
     exit_code: bool,
@@ -161,7 +163,7 @@ def watch(
     with open_fork_server() as server, choose_progress() as progress:
         from opslib.run.watch import make_dated_watch, make_watch
 
-        texts = {"playbook": playbook, "as_of": as_of, "segment": segment}
+        texts = {"playbook": playbook, "as_of": as_of, "segment": segment, "lang": lang}
         schedule = read_schedule(out, as_of, options)
         common: dict[str, Any] = {
             "notebooks": folder, "workers": workers, "server": server,

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
+from opslib.language import say
 from opslib.run.charts import CHART_MIME
 from opslib.run.execute import ANSI
-from opslib.run.render import FINDINGS_MIME, format_value
+from opslib.run.render import FINDINGS_MIME
+from opslib.run.template import format_value
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -51,10 +53,10 @@ def render_markdown(notebook: NotebookNode, *, parameters: Mapping[str, Any] | N
         elif cell.cell_type == "code":
             parts += [text for output in cell.outputs if (text := _write_output(output))]
     if parts and (status or parameters):
-        given = {k: v for k, v in (parameters or {}).items() if k != "playbook" and v != ""}
-        facts = [f"{escape_text(k.replace('_', ' '))}: {escape_text(str(v))}" for k, v in given.items()]
-        head = [f"**Did not finish.** {escape_text(status)}"] if status else []
-        head += [f"Parameters: {', '.join(facts)}"] if facts else []
+        given = {k: v for k, v in (parameters or {}).items() if k not in ("playbook", "lang") and v != ""}
+        facts = [_write_fact(name, value) for name, value in given.items()]
+        head = [say("**Did not finish.** {cause}", cause=escape_text(status))] if status else []
+        head += [say("Parameters: {parameters}", parameters=say(", ").join(facts))] if facts else []
         parts[1:1] = head
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
 
@@ -111,6 +113,10 @@ def describe_findings(
     }
 
 
+def _write_fact(name: str, value: Any) -> str:
+    return say("{name}: {value}", name=escape_text(name.replace("_", " ")), value=escape_text(str(value)))
+
+
 def _escape_mark(mark: str) -> str:
     # Digits are no marks that a backslash could hide; the point after them is.
     return f"{mark[:-1]}\\{mark[-1]}" if mark[0].isdigit() else f"\\{mark}"
@@ -147,7 +153,9 @@ def _write_chart(about: Mapping[str, Any]) -> str:
     if columns:
         parts.append(write_table([c.get("label") or c["name"] for c in columns], texts, numeric))
     if len(rows) > MOST_TABLE_ROWS:
-        parts.append(f"The first {MOST_TABLE_ROWS} of {len(rows)} rows; the page has all.")
+        parts.append(
+            say("The first {shown} of {count} rows; the page has all.", shown=MOST_TABLE_ROWS, count=len(rows))
+        )
     return "\n\n".join(parts)
 
 

@@ -161,13 +161,15 @@ def _execute(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from opslib.run.translation import translate_notebook
+
     started = time.perf_counter()
     marks: list[float] = []
     ready: list[float] = []
     running: list[NotebookNode] = []
     cause = ""
     # Read here, not by papermill: it would treat braces in the path as fields to fill in.
-    notebook = nbformat.read(job.path, as_version=4)
+    notebook = translate_notebook(nbformat.read(job.path, as_version=4))
     total = sum(bool(c.cell_type == "code" and c.source.strip()) for c in notebook.cells)
 
     def passed() -> float:

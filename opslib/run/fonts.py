@@ -10,7 +10,9 @@ import unicodedata
 from functools import lru_cache
 from typing import Any
 
-ADVICE = (
+from opslib.language import mark, say
+
+ADVICE = mark(
     "Some labels are Chinese, Japanese or Korean, and this machine has no font for them: pictures would show empty "
     "boxes. Install one, such as Debian's fonts-noto-cjk, and run again. Pages in a browser are not affected."
 )
@@ -25,7 +27,7 @@ def say_missing_font(text: str) -> str:
     ''
     """
     needs = any(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return ADVICE if needs and not can_draw_chinese() else ""
+    return say(ADVICE) if needs and not can_draw_chinese() else ""
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from opslib.run.alert import BASE
+from opslib.language import say
+from opslib.run.alert import BASE, say_rules
 from opslib.run.charts import CHART_MIME
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def build_mail(
     too_big: int = 0,
 ) -> tuple[bytes, bytes]:
     """Make the page that stands alone and the mail, with so many pictures, sentences and letters."""
-    from opslib.run.render import render_template
+    from opslib.run.template import render_template
 
     count, sentences, letters = amounts
     shown = pictures[:count]
@@ -128,18 +129,21 @@ def describe_mail(
                  "more": max(0, len(said) - sentences)}
             )  # fmt: skip
     failed = sum(not chapter.outcome.ok for chapter in chapters)
-    state = [f"{len(rules)} rule{'s fire' if len(rules) != 1 else ' fires'}"] if rules else []
-    state += [f"{failed} of {len(chapters)} notebooks did not finish"] if failed else []
-    about = facts.day or facts.period or facts.as_of
-    head = ", ".join([about, *state]) if state else about
+    head = facts.day or facts.period or facts.as_of
+    if rules:
+        head = say("{about}, {state}", about=head, state=say_rules(len(rules)))
+    if failed:
+        state = say("{count} of {total} notebooks did not finish", count=failed, total=len(chapters))
+        head = say("{about}, {state}", about=head, state=state)
     base = os.environ.get(BASE, "").rstrip("/")
+    more = len(rules) - MOST_RULES
     return {
         "lang": facts.lang,
         "company": facts.company,
         "head": head,
-        "subject": " ".join(f"{facts.company}: {head}".split()),
+        "subject": " ".join(say("{about}: {cause}", about=facts.company, cause=head).split()),
         "parts": parts,
-        "rules": [*rules[:MOST_RULES], *([f"and {len(rules) - MOST_RULES} more"] if len(rules) > MOST_RULES else [])],
+        "rules": [*rules[:MOST_RULES], *([say("and {count} more", count=more)] if more > 0 else [])],
         "link": f"{base}/{quote(facts.place)}index.html" if base else "",
     }
 
@@ -149,13 +153,14 @@ def write_text(values: Mapping[str, Any]) -> str:
     blocks = [f"{values['company']}\n{values['head']}"]
     for part in values["parts"]:
         lines = [part["title"]]
-        lines += [f"Did not finish. {part['cause']}"] if part["cause"] else []
+        lines += [say("Did not finish. {cause}", cause=part["cause"])] if part["cause"] else []
         lines += [f"- {sentence}" for sentence in part["sentences"]]
-        lines += [f"And {part['more']} more in the full report."] if part["more"] else []
+        lines += [say("And {count} more in the full report.", count=part["more"])] if part["more"] else []
         blocks.append("\n".join(lines))
     if values["rules"]:
-        blocks.append("\n".join(["Rules that fire", *(f"- {rule}" for rule in values["rules"])]))
-    blocks.append(f"Full report: {values['link'] or 'index.html in the folder that this mail was made in'}")
+        blocks.append("\n".join([say("Rules that fire"), *(f"- {rule}" for rule in values["rules"])]))
+    place = values["link"] or say("index.html in the folder that this mail was made in")
+    blocks.append(say("Full report: {place}", place=place))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -47,7 +47,8 @@ def refresh_notebooks(folder: Path, *, check: bool = False) -> list[Refreshed]:
     """Run the notebooks with default parameters, from the folder above theirs, and store the results.
 
     Args:
-        folder: where the notebooks are; those of the registry that it does not hold are left out.
+        folder: where the notebooks are; those of the registry that it does not hold are left out. Lessons are in its
+            folder `training`.
         check: compare only, and write nothing.
 
     Returns:
@@ -60,6 +61,7 @@ def refresh_notebooks(folder: Path, *, check: bool = False) -> list[Refreshed]:
 
     folder = folder.resolve()
     paths = [path for slug in NOTEBOOKS if (path := folder / f"{slug}.ipynb").is_file()]
+    paths += sorted((folder / "training").glob("*.ipynb"))
     before = Path.cwd()
     os.chdir(folder.parent)
     try:

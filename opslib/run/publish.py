@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib import __version__
+from opslib.language import say
 from opslib.parameters import NOTEBOOKS
 from opslib.run.folder import REPORT_KIND
 from opslib.run.pictures import shrink_picture
@@ -144,7 +145,7 @@ def write_report(folder: Path, facts: Facts, chapters: Sequence[Chapter], exit_c
 
 def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
     """Make the first page: who, when, how good the data are, and each notebook's answer."""
-    from opslib.run.render import render_template
+    from opslib.run.template import render_template
 
     defaults = {
         chapter.name: {n: field.default for n, field in NOTEBOOKS[chapter.notebook].model_fields.items()}
@@ -164,10 +165,10 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
             "lead": "" if chapter.sentences else chapter.page.lead,
             "sentences": chapter.sentences,
             "problems": chapter.problems,
-            "given": ", ".join(
+            "given": say(", ").join(
                 f"{name.replace('_', ' ')} {value}"
                 for name, value in chapter.parameters.items()
-                if name != "playbook" and value != defaults[chapter.name].get(name, "")
+                if name not in ("playbook", "lang") and value != defaults[chapter.name].get(name, "")
             ),
         }
         for chapter in chapters
@@ -178,7 +179,8 @@ def render_index(facts: Facts, chapters: Sequence[Chapter]) -> str:
             "lang": facts.lang,
             "company": facts.company,
             "period": ", ".join(part for part in (facts.period, facts.day) if part),
-            "verdict": facts.verdict,
+            "verdict": say(facts.verdict),
+            "is_fit": facts.verdict == "fit",
             "problems": facts.problems,
             "cards": cards,
             "failed": sum(not chapter.outcome.ok for chapter in chapters),
@@ -220,6 +222,7 @@ def describe_run(facts: Facts, chapters: Sequence[Chapter], exit_code: int, rule
         "kind": REPORT_KIND,
         "exit_code": exit_code,
         "company": facts.company,
+        **({"lang": facts.lang} if facts.lang != "en" else {}),
         "data_fingerprint": facts.fingerprint,
         "versions": {"opslib": __version__, "python": platform.python_version(), **find_versions()},
         "seconds": dict(facts.seconds),

@@ -7,25 +7,21 @@ hash) and load nothing at all.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.run.charts import CHART_MIME, VEGA_MIME, Drawings, size_of, to_data_uri
 from opslib.run.execute import ANSI, remove_error_markers
+from opslib.run.template import load_exporter, load_scripts, make_policy
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-TEMPLATES = Path(__file__).parent / "templates"
 FINDINGS_MIME = "application/vnd.opslib.findings+json"
 
 HARMLESS = """
@@ -115,72 +111,6 @@ def render_notebook(notebook: NotebookNode, options: PageOptions, drawings: Draw
         },
     )
     return Page(html=body, title=title, lead=builder.lead, chart_count=builder.chart_count)
-
-
-def render_template(name: str, values: Mapping[str, Any]) -> str:
-    """Fill one of our templates that is no notebook, such as the report's first page."""
-    scripts: list[str] = []
-    template = load_exporter().environment.get_template(name)
-    return template.render(policy=make_policy(scripts), **values)
-
-
-@lru_cache(maxsize=1)
-def load_exporter() -> Any:
-    """Make the nbconvert exporter with our template; the first time takes half a second."""
-    from nbconvert.exporters.templateexporter import TemplateExporter
-
-    # Nothing but our own folder: a template of this name elsewhere on the machine must not stand in.
-    exporter = TemplateExporter(
-        template_name="opslib", template_file="page.html.j2", extra_template_basedirs=[str(TEMPLATES)]
-    )
-    exporter.template_paths = [str(TEMPLATES / "opslib")]
-    exporter.environment.autoescape = True
-    exporter.environment.filters["format_value"] = format_value
-    exporter.environment.globals["style"] = (TEMPLATES / "opslib" / "page.css").read_text("utf-8")
-    return exporter
-
-
-@lru_cache(maxsize=4)
-def load_scripts(name: str = "page.js") -> str:
-    """Read one of the template's scripts."""
-    return (TEMPLATES / "opslib" / name).read_text("utf-8").strip()
-
-
-def make_policy(scripts: Iterable[str]) -> str:
-    """Write the content security policy of a page that holds these scripts and needs nothing from anywhere.
-
-    >>> make_policy([]).startswith("default-src 'none'; ")
-    True
-    """
-    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
-    parts = ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", "font-src data:"]
-    if hashes:
-        # Vega compiles the expressions in a chart's specification, which is ours: hence 'unsafe-eval'.
-        allowed = " ".join(f"'sha256-{h}'" for h in hashes)
-        parts.append(f"script-src {allowed}" + (" 'unsafe-eval'" if len(hashes) > 1 else ""))
-    return "; ".join([*parts, "base-uri 'none'", "form-action 'none'"])
-
-
-def format_value(value: Any, name: str = "") -> str:
-    """Show one value of a table: thousands apart, rates as percent, nothing for what is missing.
-
-    >>> format_value(1234567), format_value(0.12345, "d1_rate"), format_value("2026-06-01T00:00:00")
-    ('1,234,567', '12.3%', '2026-06-01')
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if not re.search(r"year$", name) else str(value)
-    if isinstance(value, float):
-        if re.search(r"(^|_)rate$", name):
-            return f"{value:.1%}"
-        if value.is_integer() and abs(value) < 1e15:
-            return f"{int(value):,}"
-        digits = 0 if abs(value) >= 1000 else 2 if abs(value) >= 0.1 else 4
-        return f"{value:,.{digits}f}"
-    return re.sub(r"[T ]00:00:00(\.0+)?(Z|\+00:00)?$", "", str(value))
 
 
 def to_script_json(value: Any) -> str:

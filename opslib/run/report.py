@@ -6,7 +6,9 @@ the script for charts) overlaps with the waiting.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from opslib.data.periods import Quarter
 from opslib.errors import InputError
+from opslib.language import get_language, join_words, say, speak
 from opslib.parameters import (
     NOTEBOOKS,
     SECRET_NAME,
@@ -50,6 +53,7 @@ class Report:
         company: whose data.
         rules: names of the rules that fire.
         as_of: the day of a dated run.
+        lang: the language that it is written in.
     """
 
     out: Path
@@ -61,6 +65,7 @@ class Report:
     company: str = ""
     rules: Sequence[str] = ()
     as_of: str = ""
+    lang: str = "en"
 
     @property
     def index(self) -> Path:
@@ -128,8 +133,9 @@ def make_report(
     clock.lap("parameters")
     if not dated:
         on_stage("Checking the data")
-    with Preparation() as ready:
+    with Preparation() as ready, contextlib.ExitStack() as language:
         data = dated.data if dated else open_input(parameters)
+        language.enter_context(speak(choose_language(parameters, data)))
         parameters, left_out = leave_out(parameters, data, named=bool(names), texts=texts or {})
         if dated:
             parameters = give_day(parameters, data, dated.day)
@@ -152,13 +158,14 @@ def make_report(
             (partial / CHECKED_FILE).unlink()
             exit_code = int(any(not chapter.outcome.ok for chapter in chapters))
             _write_rest(partial, facts, chapters, exit_code, clock)
+        rules = list_fired([finding for chapter in chapters for finding in chapter.findings])
     causes = {chapter.name: chapter.outcome.cause for chapter in chapters}
     findings = {chapter.name: chapter.findings for chapter in chapters}
     problems = [problem for chapter in chapters for problem in chapter.problems]
-    rules = list_fired([finding for chapter in chapters for finding in chapter.findings])
     return Report(
-        out, exit_code, causes, clock.total, findings, problems, company=facts.company, rules=rules, as_of=facts.day
-    )
+        out, exit_code, causes, clock.total, findings, problems,
+        company=facts.company, rules=rules, as_of=facts.day, lang=facts.lang,
+    )  # fmt: skip
 
 
 def notebooks_folder() -> Path:
@@ -234,6 +241,21 @@ def open_input(parameters: Mapping[str, NotebookParameters]) -> Data:
     return data
 
 
+def choose_language(parameters: Mapping[str, NotebookParameters], data: Data) -> str:
+    """Take the language that was asked for, or else the company's; English where neither is said."""
+    asked = next((model.lang for model in parameters.values() if model.lang), "")
+    return asked or data.playbook.company.lang or "en"
+
+
+def chain_words(words: Sequence[str], *, last: str = "and") -> str:
+    """Put the same word between all words.
+
+    >>> chain_words(["events", "orders", "spend"], last="or")
+    'events or orders or spend'
+    """
+    return functools.reduce(lambda before, word: join_words([before, word], last=last), words)
+
+
 def leave_out(
     parameters: Mapping[str, NotebookParameters], data: Data, *, named: bool = False, texts: Collection[str] = ()
 ) -> tuple[dict[str, NotebookParameters], list[str]]:
@@ -257,7 +279,8 @@ def leave_out(
         return rest, []
     known = {name for model in rest.values() for name in type(model).model_fields}
     stray = [name for name in texts if name not in known]
-    wanted = " or ".join(dict.fromkeys(table for slug in lacking for table in parameters[slug].needs))
+    needed = list(dict.fromkeys(table for slug in lacking for table in parameters[slug].needs))
+    wanted = " or ".join(needed)
     if named or stray or not rest:
         about = " and ".join(lacking) + " cannot do without"
         if stray and not named and rest:
@@ -266,8 +289,9 @@ def leave_out(
             f"{about} {wanted}, and these data have none of them. Name such a table under [tables] in the "
             "playbook, or do without."
         )
-    titles = ", ".join(f"{parameters[slug].title} ({slug})" for slug in lacking)
-    return rest, [f"Left out of this report, for want of {wanted}: {titles}."]
+    titles = say(", ").join(say("{title} ({name})", title=say(parameters[s].title), name=s) for s in lacking)
+    tables = chain_words(needed, last="or")
+    return rest, [say("Left out of this report, for want of {tables}: {titles}.", tables=tables, titles=titles)]
 
 
 def give_day(parameters: Mapping[str, NotebookParameters], data: Data, day: dt.date) -> dict[str, NotebookParameters]:
@@ -332,6 +356,7 @@ def _gather_facts(
         problems=[*left_out, *(str(problem) for problem in data.fitness.problems)],
         fingerprint=data.fingerprint,
         as_of=data.as_of.isoformat(),
+        lang=get_language(),
         day=dated.day.isoformat() if dated else "",
         place=dated.place if dated else "",
         dated=dated.done if dated else {},

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.errors import InputError, OpslibError
+from opslib.language import speak
 from opslib.parameters import NOTEBOOKS
 from opslib.run.archive import (
     MANIFEST,
@@ -33,6 +34,7 @@ from opslib.run.folder import is_report
 from opslib.run.report import (
     Dated,
     Report,
+    choose_language,
     choose_notebooks,
     give_day,
     leave_out,
@@ -151,7 +153,8 @@ def make_runs(
     }
     days = list_days(last, schedule.catch_up_days, first=data.span.start)
     runs = []
-    with lock_archive(root, wait_seconds=schedule.wait_seconds):
+    language = choose_language(parameters, data)
+    with lock_archive(root, wait_seconds=schedule.wait_seconds), speak(language):
         for day in days:
             place = f"{selection}/{day}/{done['parameters_hash'][:SHORT]}/"
             out = root / place
@@ -256,6 +259,9 @@ def read_report(out: Path) -> Report:
     found = json.loads((out / "findings.json").read_text("utf-8"))["notebooks"]
     notebooks = manifest["notebooks"]
     findings = {name: found[name]["findings"] for name in notebooks}
+    language = manifest.get("lang", "en")
+    with speak(language):
+        rules = list_fired([finding for name in notebooks for finding in findings[name]])
     return Report(
         out,
         manifest["exit_code"],
@@ -264,8 +270,9 @@ def read_report(out: Path) -> Report:
         findings,
         [problem for name in notebooks for problem in found[name].get("not_opened", [])],
         company=manifest["company"],
-        rules=list_fired([finding for name in notebooks for finding in findings[name]]),
+        rules=rules,
         as_of=manifest["dated"]["day"],
+        lang=language,
     )
 
 

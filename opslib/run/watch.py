@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.errors import InputError
+from opslib.language import join_sentences, say
 from opslib.parameters import check_parameters, find_notebook
 from opslib.run.chapters import Opening, Run
-from opslib.run.report import Report, make_report, notebooks_folder
+from opslib.run.report import Report, chain_words, make_report, notebooks_folder
 from opslib.run.schedule import DatedRun, Schedule, make_runs
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def open_runs(run: Run, findings: Sequence[Any], data: Data, *, folder: Path) ->
     for finding in findings:
         if finding.get("name") != "investigation":
             continue
-        values = {"playbook": run.parameters.playbook, **finding["parameters"]}
+        values = {"playbook": run.parameters.playbook, **finding["parameters"], "lang": run.parameters.lang}
         try:
             parameters = check_parameters(finding["notebook"], values)
             _check_file(parameters.notebook, folder)
@@ -111,9 +112,10 @@ def _say_problem(finding: Mapping[str, Any], error: InputError) -> str:
     """Why a notebook that rules asked for is not there."""
     from opslib.present.rules import name_rule
 
-    rules = " and ".join(dict.fromkeys(name_rule(name, group) for name, group in finding["rules"]))
+    rules = list(dict.fromkeys(name_rule(name, group) for name, group in finding["rules"]))
     reason = " ".join(str(error).split())
-    return f"{find_notebook(finding['notebook']).title}, for {rules}: {reason}"
+    title = say(find_notebook(finding["notebook"]).title)
+    return say("{title}, for {rules}: {reason}", title=title, rules=chain_words(rules), reason=reason)
 
 
 def _say_reason(rules: Sequence[tuple[str, str]], data: Data) -> str:
@@ -121,4 +123,7 @@ def _say_reason(rules: Sequence[tuple[str, str]], data: Data) -> str:
     from opslib.present.rules import explain_rule, name_rule
 
     known = {rule.name: rule for rule in data.playbook.rules}
-    return " ".join(f"{name_rule(name, group).capitalize()}: {explain_rule(known[name])}" for name, group in rules)
+    return join_sentences(
+        say("{name}: {value}", name=name_rule(name, group).capitalize(), value=explain_rule(known[name]))
+        for name, group in rules
+    )

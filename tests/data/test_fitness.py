@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from opslib.data.source import Data
+from opslib.language import speak
 from tests.data.company import COMPANY, EVENTS, GOOD, ORDERS, USERS, find_problems, open_company, open_events
 
 GOOD_ROWS = GOOD.splitlines()[1:]
@@ -46,6 +47,19 @@ def test_examples_are_three_distinct_raw_values(bad: Data) -> None:
     assert examples["absurd_time"] == ("'1970-01-01'", "'1989-01-01'")
     assert examples["null_key"][0] == "the row with ts 2026-03-01 10:00:00"
     assert len(examples["null_key"]) == 3
+
+
+def test_problems_are_told_in_the_language_of_whoever_reads_them(bad: Data) -> None:
+    """They are found once, and a report in another language may show them."""
+    english = [str(p) for p in bad.fitness.problems]
+    with speak("zh"):
+        chinese = [str(p) for p in bad.fitness.problems]
+        lines = bad.fitness.to_text().splitlines()
+    assert chinese[0].startswith("events.user_id：104行中有5行没有值（null_key），例如")
+    assert 'drop = ["null_key"]' in english[0] and 'drop = ["null_key"]' in chinese[0]
+    assert [str(p) for p in bad.fitness.problems] == english
+    # Chinese letters are two wide: columns stand below each other all the same.
+    assert lines[0].startswith("表" + " " * 18 + "行数") and lines[1].startswith("events" + " " * 15 + "104")
 
 
 def test_repeated_examples_are_shown_once(tmp_path: Path) -> None:

@@ -97,6 +97,12 @@ def test_the_bug_is_named_in_other_periods_too(days: int, as_of: str, state: str
     assert found.culprit.state == state
 
 
+def test_users_whose_window_is_open_are_spoken_of_once_and_empty_periods_too() -> None:
+    limits = list_limits(diagnose_funnel(open_data(ROOT / "playbook.toml"), days=7))
+    assert sum("window is not over" in text for text in limits) == 1
+    assert "No users with a whole window entered in the period." in limits
+
+
 def test_users_lost_are_the_gap_times_the_users(sample: FunnelDiagnosis) -> None:
     culprit = sample.culprit
     assert culprit is not None and culprit.inside is not None and culprit.lost is not None

@@ -14,7 +14,7 @@ import pytest
 from opslib.decide.growth.cell import CellChoice
 from opslib.decide.growth.model import GrowthModel, model_growth
 from opslib.present.display import CHART_MIME, SESSION, VEGA_MIME, ChartView, ListView
-from opslib.present.growth import charts
+from opslib.present.growth import charts, names
 from tests.data.company import EVENTS, HEAD, ORDERS, USERS, open_company
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,9 +228,9 @@ def test_moved_channels_come_first_and_are_named(views) -> None:  # type: ignore
 
 def test_levers_and_rates_have_plain_names(models, views) -> None:  # type: ignore[no-untyped-def]
     model = models["sample"]
-    assert set(model.outlook.sensitivity["rate"]) <= set(charts.RATE_LABELS)
-    assert set(model.outlook.rates.rates) <= set(charts.RATE_LABELS)
-    assert set(model.outlook.levers.levers["lever"]) <= set(charts.LEVER_LABELS)
+    assert set(model.outlook.sensitivity["rate"]) <= set(names.RATE_LABELS)
+    assert set(model.outlook.rates.rates) <= set(names.RATE_LABELS)
+    assert set(model.outlook.levers.levers["lever"]) <= set(names.LEVER_NAMES)
     labels = {r["label"] for r in _read_rows(views["sample", "plot_levers"])}
     assert "Next-day retention: 30.8% to 35.0%" in labels
 

@@ -117,9 +117,11 @@ def write_good_notebooks(folder: Path, *, charts: int = 1, fail: bool = False) -
 class FakeData:
     """Just enough of `opslib.data.source.Data`."""
 
-    def __init__(self, problems: Sequence[Problem] = (), *, table: str = "events") -> None:
+    def __init__(self, problems: Sequence[Problem] = (), *, table: str = "events", lang: str = "en") -> None:
         self.table_name = table
-        self.playbook = types.SimpleNamespace(company=types.SimpleNamespace(name=f"Acme {HOSTILE}"), rules=())
+        self.playbook = types.SimpleNamespace(
+            company=types.SimpleNamespace(name=f"Acme {HOSTILE}", lang=lang), rules=()
+        )
         self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
         self.as_of = dt.date(2026, 6, 30)
@@ -148,7 +150,8 @@ def open_fake_data(playbook: str | Path) -> FakeData:
                 Problem("users", "user_id", "null_key", 2, 9, "unfit", "have no value"),
             ]
         )
-    return FakeData(table="subscriptions" if "subscriptions" in str(playbook) else "events")
+    table = "subscriptions" if "subscriptions" in str(playbook) else "events"
+    return FakeData(table=table, lang="zh" if "chinese" in str(playbook) else "en")
 
 
 def fake_source_module() -> types.ModuleType:

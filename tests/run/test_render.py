@@ -28,11 +28,10 @@ from opslib.run.render import (
     PageOptions,
     clean_markdown,
     find_findings,
-    format_value,
-    make_policy,
     render_notebook,
     to_script_json,
 )
+from opslib.run.template import format_value, make_policy
 from tests.run.fakes import HOSTILE
 
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "formaction", "background", "ping"}

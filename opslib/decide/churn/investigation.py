@@ -12,6 +12,10 @@ from opslib.decide.churn.recall import Recall, plan_recall
 from opslib.decide.churn.worth import Worth, measure_worth
 from opslib.decide.scope import Scope, check_breakdown, choose_scope
 from opslib.errors import InputError
+from opslib.language import mark
+
+WHY = mark("Why do they leave")
+ORDERS = mark("orders (user_id, ts, amount)")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class ChurnInvestigation:
         reasons: why; None where no month of leaving is known, or churn is not by inactivity.
         recall: whom to win back and what it has brought; None where churn is not by activity.
         worth: who is worth it; None without orders.
-        missing: section -> the table that would light it up.
+        missing: section -> the table that would light it up, both marked as texts to translate.
     """
 
     scope: Scope
@@ -107,14 +111,14 @@ def investigate_churn(
 def _find_missing(scope: Scope, definition: str) -> dict[str, str]:
     data, missing = scope.data, {}
     if definition == "subscription" and not data.has("events") and not data.has("orders"):
-        missing["Why do they leave"] = "events or orders, to know what users did before they left"
+        missing[WHY] = mark("events or orders, to know what users did before they left")
     elif not any(data.has(name) for name in ("coupons", "tickets", "messages", "events")):
-        missing["Why do they leave"] = "events, coupons, tickets or messages"
+        missing[WHY] = mark("events, coupons, tickets or messages")
     if not data.has("orders"):
-        missing["Who is worth it"] = missing["Whom to win back"] = "orders (user_id, ts, amount)"
-        missing["After a payment"] = missing["Did they ever pay"] = "orders (user_id, ts, amount)"
+        missing[mark("Who is worth it")] = missing[mark("Whom to win back")] = ORDERS
+        missing[mark("After a payment")] = missing[mark("Did they ever pay")] = ORDERS
     if not data.has("coupons"):
-        missing["When coupons expire"] = "coupons (user_id, issued_at, expires_at, redeemed_at)"
+        missing[mark("When coupons expire")] = mark("coupons (user_id, issued_at, expires_at, redeemed_at)")
     if not data.has("exposures"):
-        missing["Did it bring them back"] = "exposures with the variants treated and holdout"
+        missing[mark("Did it bring them back")] = mark("exposures with the variants treated and holdout")
     return missing

@@ -12,6 +12,7 @@ import pandas as pd
 from opslib.data.memory import remember
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
+from opslib.language import join_sentences
 from opslib.measure.churn.definition import ChurnDefinition, define_churn, define_churn_by_subscription, find_spells
 from opslib.measure.churn.rates import ChurnResult, measure_churn
 from opslib.measure.sbg import SbgFit, fit_sbg_lifetimes, project_sbg
@@ -60,7 +61,7 @@ class Leaving:
 
     @property
     def note(self) -> str:
-        return "" if self.definition is None or self.defined else " ".join(self.definition.notes)
+        return "" if self.definition is None or self.defined else join_sentences(self.definition.notes)
 
     @cached_property
     def churn(self) -> ChurnResult | None:

@@ -17,6 +17,7 @@ from opslib.explain.causes_cases import Cases, choose_cases
 from opslib.explain.causes_catalogue import make_reasons
 from opslib.explain.causes_expiry import ExpiryResult, check_expiry
 from opslib.explain.causes_reasons import Occurrence, Reason, flag_reasons
+from opslib.language import say
 from opslib.measure.churn.definition import ChurnDefinition
 
 # Reasons are looked for in the leavers of so many calendar months.
@@ -135,4 +136,5 @@ def _choose_months(definition: ChurnDefinition, scope: Scope) -> Period | None:
         if previous < scope.span.start.replace(day=1):
             break
         start = previous
-    return Period(start, end, f"{start:%Y-%m} to {end - DAY:%Y-%m}") if start < end else None
+    months = say("{first:%Y-%m} to {last:%Y-%m}", first=start, last=end - DAY)
+    return Period(start, end, months) if start < end else None

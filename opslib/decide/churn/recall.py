@@ -16,6 +16,7 @@ from opslib.decide.scope import Scope
 from opslib.decide.winback.lists import Offer
 from opslib.decide.winback.plan import Candidates, WinBackPlan, check_budget, gather_candidates, plan_candidates
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark, say
 from opslib.measure.churn.definition import ChurnDefinition
 from opslib.measure.recall.arms import HOLDOUT, TREATED
 from opslib.measure.recall.recall import RecallResult, measure_recall
@@ -24,10 +25,10 @@ from opslib.measure.rfm.rfm import label_customers
 
 # What the handbook offers customers who are not recent (H10, H16), until the playbook names offers of its own.
 OFFERS = {
-    "important_keep": "Dedicated service, early access",
-    "important_win_back": "Exclusive benefit",
-    "general_keep": "Coupon or limited offer",
-    "general_win_back": "Recall message",
+    "important_keep": mark("Dedicated service, early access"),
+    "important_win_back": mark("Exclusive benefit"),
+    "general_keep": mark("Coupon or limited offer"),
+    "general_win_back": mark("Recall message"),
 }
 # The segment of users who had bought nothing before a campaign.
 NO_ORDER = "no_order"
@@ -128,7 +129,7 @@ def _gather_candidates(scope: Scope, silent_days: int) -> Candidates:
         segments,
         messages,
         as_of=scope.as_of,
-        offers=offers or OFFERS,
+        offers=offers or {name: say(offer) for name, offer in OFFERS.items()},
         channels=costs,
         calendar=data.calendar,
         value="order_amount",

@@ -16,6 +16,7 @@ from opslib.decide.crisis.timeline import Timeline, draw_timeline, expect_compla
 from opslib.decide.scope import Scope, choose_scope
 from opslib.decide.series import SeriesReader, open_reader
 from opslib.errors import InputError
+from opslib.language import mark
 from opslib.measure.expected import ExpectedResult
 
 # The handbook's: more than 5% of active users complain, three days running.
@@ -36,7 +37,7 @@ class VoiceInvestigation:
         queue: tickets that wait; None without tickets.
         plan: what to do about the incident; None without one.
         market: marked events and what came after them.
-        missing: section -> the table that would light it up.
+        missing: section -> the table that would light it up; both are texts to translate.
     """
 
     scope: Scope
@@ -136,15 +137,15 @@ def investigate_voice(
 def _find_missing(data: Data) -> dict[str, str]:
     missing = {}
     if not data.has("tickets"):
-        need = "tickets (ticket_id, user_id, opened_at, is_complaint)"
-        for section in ("Who complains", "The incident", "What waits", "The crisis plan"):
+        need = mark("tickets (ticket_id, user_id, opened_at, is_complaint)")
+        for section in (mark("Who complains"), mark("The incident"), mark("What waits"), mark("The crisis plan")):
             missing[section] = need
     if not data.has("surveys"):
-        missing["How satisfied are they"] = "surveys (user_id, ts, kind, score)"
+        missing[mark("How satisfied are they")] = mark("surveys (user_id, ts, kind, score)")
     if not data.has_activity:
-        missing["Complaint rate"] = "events or orders, to know how many users were active"
+        missing[mark("Complaint rate")] = mark("events or orders, to know how many users were active")
     if not data.has("traffic"):
-        missing["Traffic"] = "traffic (ts, requests, errors, p95_ms)"
+        missing[mark("Traffic")] = mark("traffic (ts, requests, errors, p95_ms)")
     if not data.has("orders"):
-        missing["Orders"] = "orders (user_id, ts, amount)"
+        missing[mark("Orders")] = mark("orders (user_id, ts, amount)")
     return missing

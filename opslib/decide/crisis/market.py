@@ -14,6 +14,7 @@ from opslib.data.periods import DAY
 from opslib.decide.scope import Scope
 from opslib.decide.series import SeriesReader
 from opslib.decide.series.asked import check_segment
+from opslib.language import join_sentences, say
 from opslib.measure.counterfactual.before_after import compare_series
 from opslib.measure.counterfactual.differences import difference_in_differences
 from opslib.measure.estimate import Unit, adjust_p_values, to_plain, to_plain_record
@@ -112,7 +113,8 @@ def _measure(scope: Scope, reader: SeriesReader, event: MarketEvent, segment: st
     exposed = [s.partition(":")[2] for s in event.exposed if s.partition(":")[0] == column]
     others = series.frame[~series.frame["group"].isin(exposed)]
     if series.frame.empty or others.empty:
-        return head | _say_nothing(CONTROLLED, series.note or f"everybody is exposed: no {column} is left to compare")
+        note = series.note or say("everybody is exposed: no {column} is left to compare", column=column)
+        return head | _say_nothing(CONTROLLED, note)
     result = difference_in_differences(
         series.of(value), others, start=event.date, last_day=last, metric=metric, unit=unit,
         scale=scale, weeks_before=WEEKS_BEFORE,  # type: ignore[arg-type]
@@ -121,7 +123,7 @@ def _measure(scope: Scope, reader: SeriesReader, event: MarketEvent, segment: st
         "method": CONTROLLED, "actual": result.actual, "expected": result.expected, "effect": result.effect,
         "low": result.low, "high": result.high, "relative_rate": result.relative, "clear": result.clear,
         "p_value": result.p_value,
-        "sound": result.sound, "note": "" if result.known else " ".join(result.notes),
+        "sound": result.sound, "note": "" if result.known else join_sentences(result.notes),
     }  # fmt: skip
 
 

@@ -12,9 +12,12 @@ from opslib.data.operations import CrisisStep
 from opslib.data.periods import DAY
 from opslib.decide.crisis.incident import Incident
 from opslib.decide.scope import Scope
+from opslib.language import mark, say
 from opslib.measure.estimate import to_plain_record
 
 COLUMNS = ["step", "name", "owner", "within_hours", "due_at", "overdue", "text", "users_count", "cost_amount"]
+# The handbook's categories, and tickets without one; others are called as the data call them.
+CATEGORIES = frozenset((mark("system failure"), mark("content violation"), mark("service delay"), mark("(not given)")))
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,16 @@ class CrisisPlan:
         ]
 
 
+def name_category(name: str) -> str:
+    """A category of tickets, for people.
+
+    >>> name_category("service_delay")
+    'service delay'
+    """
+    words = name.replace("_", " ")
+    return say(words) if words in CATEGORIES else words
+
+
 def plan_crisis(scope: Scope, incident: Incident | None) -> CrisisPlan | None:
     """Fill in the playbook's steps for an incident; None where there is none."""
     if incident is None or not incident.complaints_count:
@@ -55,10 +68,11 @@ def plan_crisis(scope: Scope, incident: Incident | None) -> CrisisPlan | None:
     fired = None
     if incident.fired_on is not None:
         fired = dt.datetime.combine(incident.fired_on + DAY, dt.time())
+    day = say("%-d %B %Y")
     words = {
         "company": playbook.company.name,
-        "category": incident.category.replace("_", " "),
-        "first_day": f"{incident.period.start:%-d %B %Y}",
+        "category": name_category(incident.category),
+        "first_day": f"{incident.period.start:{day}}",
         "users": f"{incident.users_count:,}",
     }
     now_at = dt.datetime.combine(scope.as_of + DAY, dt.time())
@@ -73,7 +87,8 @@ def plan_crisis(scope: Scope, incident: Incident | None) -> CrisisPlan | None:
 def _fill_step(
     number: int, step: CrisisStep, fired: dt.datetime | None, now_at: dt.datetime, users: int, words: dict[str, str]
 ) -> dict[str, Any]:
-    text = step.text
+    # The handbook's texts are in every language, a user's own as they are written.
+    text = say(step.text)
     for name, value in words.items():
         text = text.replace(f"{{{name}}}", value)
     due = None if fired is None else fired + dt.timedelta(hours=step.within_hours)

@@ -19,6 +19,7 @@ from opslib.decide.scope import Scope, check_breakdown, choose_scope
 from opslib.errors import InputError
 from opslib.explain.decompose import StepSplit, split_steps
 from opslib.explain.portrait import PortraitResult
+from opslib.language import mark
 from opslib.measure.estimate import Change
 from opslib.measure.funnel.follow import ConversionCurve, FunnelComparison, compare_funnels
 from opslib.measure.funnel.funnel import FunnelResult
@@ -212,7 +213,7 @@ def _pick_step(split: StepSplit | None, now: FunnelResult) -> int:
 def _find_missing(scope: Scope, columns: list[str]) -> dict[str, str]:
     missing = {}
     if not columns:
-        missing["Who moved it"] = "users or events with attributes such as platform, channel or version"
+        missing[mark("Who moved it")] = mark("users or events with attributes such as platform, channel or version")
     if not scope.data.has("exposures"):
-        missing["Did the fix work"] = "exposures (user_id, experiment, variant, ts)"
+        missing[mark("Did the fix work")] = "exposures (user_id, experiment, variant, ts)"
     return missing

@@ -15,6 +15,7 @@ from opslib.data.playbook import FunnelSettings
 from opslib.data.source import Data
 from opslib.decide.scope import Scope
 from opslib.errors import InputError, suggest_name
+from opslib.language import say
 from opslib.measure.funnel.steps import Exclusion, Order, Step
 
 ARROW = ">"
@@ -61,7 +62,7 @@ class FunnelPath:
         """What to call each step; a repeated one says how often it came before."""
         names = [step.label for step in self.steps]
         return [
-            name if name not in names[:i] else f"{name} (no. {names[:i].count(name) + 1})"
+            name if name not in names[:i] else say("{step} (no. {number})", step=name, number=names[:i].count(name) + 1)
             for i, name in enumerate(names)
         ]
 

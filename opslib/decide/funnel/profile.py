@@ -7,6 +7,7 @@ from opslib.decide.funnel.path import FunnelPath, list_columns
 from opslib.decide.funnel.stages import collect_arrivals
 from opslib.decide.scope import Scope
 from opslib.explain.portrait import PortraitResult, describe_segment
+from opslib.language import say
 
 
 def describe_stopped(scope: Scope, path: FunnelPath, step: int) -> PortraitResult | None:
@@ -30,5 +31,5 @@ def _describe_stopped(scope: Scope, path: FunnelPath, step: int) -> PortraitResu
         users = scope.attributes.group_by("user_id").aggregate(**{c: scope.attributes[c].min() for c in numbers})
         joined = rows.left_join(users, "user_id")
         rows = joined.select(*rows.columns, *numbers)
-    name = f"stopped before {path.labels[step - 1]}"
+    name = say("stopped before {step}", step=path.labels[step - 1])
     return describe_segment(rows, lambda t: ~t.converted, name=name, columns=columns + numbers)

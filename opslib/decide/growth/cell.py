@@ -20,6 +20,7 @@ from opslib.errors import InputError
 from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change
 from opslib.explain.portrait import PortraitResult, describe_segment
 from opslib.explain.statistics import compare_shares_exactly, log_p_value
+from opslib.language import say
 from opslib.measure.estimate import Change, compare_estimates, estimate_rate, to_plain
 from opslib.measure.grains import index_days
 from opslib.measure.retention import find_first_days
@@ -48,7 +49,9 @@ class CellChoice:
     @property
     def label(self) -> str:
         """What to call those of the week who came back."""
-        return f"back {self.age_weeks} {'week' if self.age_weeks == 1 else 'weeks'} later"
+        if self.age_weeks == 1:
+            return say("back 1 week later")
+        return say("back {count} weeks later", count=self.age_weeks)
 
 
 @dataclass(frozen=True)

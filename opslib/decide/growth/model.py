@@ -15,6 +15,7 @@ from opslib.decide.growth.outlook import Outlook, measure_outlook
 from opslib.decide.growth.staying import Staying, measure_staying
 from opslib.decide.scope import Scope, choose_scope
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark
 from opslib.measure.estimate import Change
 from opslib.measure.grains import Grain
 
@@ -32,7 +33,7 @@ class GrowthModel:
         acquisition: what growth costs.
         outlook: what comes, and what would change it.
         cell: the week of new users and the week after it that was chosen; None where none was.
-        missing: section -> the table that would light it up.
+        missing: section -> the table that would light it up; both are texts to translate.
     """
 
     scope: Scope
@@ -115,23 +116,24 @@ def model_growth(
 def _find_missing(scope: Scope, acquisition: Acquisition) -> dict[str, str]:
     data, missing = scope.data, {}
     if "channel" not in data.attributes.columns:
-        missing["New users by channel"] = "users (user_id, signup_at, channel)"
+        missing[mark("New users by channel")] = mark("users (user_id, signup_at, channel)")
     if not data.has("spend"):
-        missing["Cost of new users"] = "spend (date, channel, amount)"
+        missing[mark("Cost of new users")] = mark("spend (date, channel, amount)")
     elif not acquisition.has_shift and scope.segment and not scope.segment.startswith("channel:"):
-        missing["Cost of new users"] = "spend by this segment (it is only known by channel)"
+        missing[mark("Cost of new users")] = mark("spend by this segment (it is only known by channel)")
     if not data.has("orders"):
-        missing["Value of new users"] = "orders (user_id, ts, amount)"
+        missing[mark("Value of new users")] = mark("orders (user_id, ts, amount)")
     elif not acquisition.has_value:
-        missing["Value of new users"] = "events (user_id, ts, event), so that users who never bought are known"
+        text = mark("events (user_id, ts, event), so that users who never bought are known")
+        missing[mark("Value of new users")] = text
     if not acquisition.has_domains:
-        missing["Public and private domain"] = "users.domain (public or private)"
+        missing[mark("Public and private domain")] = mark("users.domain (public or private)")
     if not acquisition.has_moves:
-        missing["Users moved to the private domain"] = "users.private_since (when a user joined a group)"
+        missing[mark("Users moved to the private domain")] = mark("users.private_since (when a user joined a group)")
     if not acquisition.has_referrals:
-        missing["Users brought by users"] = "referrals (inviter_id, invitee_id, ts)"
+        missing[mark("Users brought by users")] = mark("referrals (inviter_id, invitee_id, ts)")
     if not data.has("events"):
-        missing["What goes with staying"] = "events (user_id, ts, event)"
+        missing[mark("What goes with staying")] = mark("events (user_id, ts, event)")
     if not scope.dimensions:
-        missing["Who moved retention"] = "users with attributes such as channel or platform"
+        missing[mark("Who moved retention")] = mark("users with attributes such as channel or platform")
     return missing

@@ -14,6 +14,7 @@ from opslib.decide.scope import Scope
 from opslib.explain.activation import ActivationResult, rank_behaviors
 from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change, mark_returned
 from opslib.explain.portrait import PortraitResult, describe_segment
+from opslib.language import say
 from opslib.measure.cohorts import CohortResult, measure_cohorts
 from opslib.measure.estimate import Change, compare_estimates
 from opslib.measure.sbg import SbgFit, fit_sbg, list_survivors, project_sbg
@@ -105,7 +106,7 @@ def _measure_triangle(scope: Scope) -> CohortResult:
     start = max(scope.span.start, scope.now.end - 7 * TRIANGLE_COHORTS * DAY)
     return measure_cohorts(
         scope.active_days,
-        period=Period(start, scope.now.end, "the last weeks"),
+        period=Period(start, scope.now.end, say("the last weeks")),
         as_of=scope.as_of,
         calendar=scope.data.calendar,
         grain="week",
@@ -168,4 +169,4 @@ def _describe_stayers(scope: Scope) -> PortraitResult | None:
         scope.active_days, scope.attributes, scope.now, as_of=scope.as_of, day=PORTRAIT_DAY
     ).cache()
     members = returned.filter(returned.returned).select("user_id")
-    return describe_segment(returned, members, name=f"back on day {PORTRAIT_DAY}", columns=columns)
+    return describe_segment(returned, members, name=say("back on day {day}", day=PORTRAIT_DAY), columns=columns)

@@ -13,7 +13,8 @@ from opslib.data.playbook import Playbook
 from opslib.decide.review.budget import BudgetReview
 from opslib.decide.review.operations import Operations
 from opslib.decide.targets import TargetVerdict
-from opslib.decide.verdicts.verdict import Verdict
+from opslib.decide.verdicts.verdict import VERDICT_NAMES, Verdict
+from opslib.language import join_clauses, say
 
 # Days after the quarter's end: what is urgent waits for no plan.
 DUE_DAYS = {"urgent": 3, "act": 7, "notice": 14, "target": 14, "budget": 14, "initiative": 14, "stop": 7}
@@ -47,7 +48,7 @@ def list_decisions(
     for name, verdict in targets.items():
         if verdict.status == "missed":
             value, bound = verdict.estimate.value, verdict.target.bound
-            remedy = "; ".join(playbook.remedies.get(name, ()))
+            remedy = join_clauses(map(say, playbook.remedies.get(name, ())))
             rows.append(("target", name, name, value, bound, remedy, owners.get(name, ""), _due(last_day, "target")))
     if budget is not None and budget.shift is not None and len(budget.shift.by_channel):
         found = budget.shift.by_channel
@@ -55,7 +56,7 @@ def list_decisions(
         found = found[found["verdict"] == "more_users_not_retained"]
         for channel, extra in zip(found["channel"], found["extra_spend_amount"], strict=True):
             due = _due(last_day, "budget")
-            remedy = "; ".join(playbook.remedies.get("cost_per_d7_amount", ()))
+            remedy = join_clauses(map(say, playbook.remedies.get("cost_per_d7_amount", ())))
             rows.append(("budget", channel, "spend_amount", float(extra), None, remedy, owner, due))
     rows += _list_firings(operations.firings, last_day)
     rows += [row for verdict in operations.verdicts if (row := _read_verdict(verdict, last_day)) is not None]
@@ -82,7 +83,7 @@ def _list_firings(firings: pd.DataFrame, last_day: dt.date) -> list[tuple[Any, .
     for (rule, group), found in red.groupby(["rule", "group"], sort=True):
         row = found.sort_values("fired_on").iloc[-1]
         subject = f"{rule} ({group})" if group else str(rule)
-        detail = "; ".join(row["steps"])
+        detail = join_clauses(map(say, row["steps"]))
         numbers = (row["metric"], row["value"], row["threshold"])
         rows.append(("firing", subject, *numbers, detail, row["owner"] or "", _due(last_day, row["severity"])))
     return rows
@@ -95,6 +96,8 @@ def _read_verdict(verdict: Verdict, last_day: dt.date) -> tuple[Any, ...] | None
     stop = killed or verdict.verdict == "not effective"
     if item.decision or not (stop or item.last_day <= last_day):
         return None
-    detail = f"{verdict.verdict}, by its own rule to be given up" if killed else verdict.verdict
+    detail = say(VERDICT_NAMES[verdict.verdict])
+    if killed:
+        detail = say("{verdict}, by its own rule to be given up", verdict=detail)
     due = _due(last_day, "stop" if stop else "initiative")
     return ("initiative", item.name, item.metric, None, item.target, detail, item.owner, due)

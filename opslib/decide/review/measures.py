@@ -11,6 +11,7 @@ from opslib.data.periods import DAY, Period
 from opslib.data.source import Data
 from opslib.decide.costs import find_channels, find_rewards, find_spend
 from opslib.decide.scope import Scope
+from opslib.language import say
 from opslib.measure.acquisition import AcquisitionResult, measure_acquisition
 from opslib.measure.estimate import Estimate
 from opslib.measure.growth import ActivityResult, measure_activity
@@ -58,7 +59,7 @@ def measure_period(data: Data, period: Period, *, segment: str = "") -> PeriodMe
         revenue = measure_revenue(orders, active_days, period, calendar=data.calendar)
         if data.activity_name == "orders":
             # Whoever is active has bought: the share would be 100% by definition.
-            blank = unknown(revenue.paying_rate, "only buyers are in the data")
+            blank = unknown(revenue.paying_rate, say("only buyers are in the data"))
             revenue = RevenueResult(**{**vars(revenue), "paying_rate": blank})
     return PeriodMeasures(
         period,
@@ -81,9 +82,13 @@ def cover(wanted: Period, span: Period) -> tuple[Period, list[str]]:
     covered = wanted.clip(span)
     if covered.days == wanted.days:
         return covered, []
-    note = (
-        f"The data cover {covered.days} of the {wanted.days} days of {wanted.label} "
-        f"({covered.start} to {covered.last_day})."
+    note = say(
+        "The data cover {days} of the {all_days} days of {period} ({first} to {last}).",
+        days=covered.days,
+        all_days=wanted.days,
+        period=wanted.label,
+        first=covered.start,
+        last=covered.last_day,
     )
     return covered, [note]
 
@@ -92,9 +97,10 @@ def match_length(wanted: Period, now: Period, whole: Period, span: Period) -> tu
     """The period to compare with: as many first days as the current one has, if that one is cut short at its end."""
     if now.start == whole.start and now.end < whole.end:
         end = min(wanted.end, wanted.start + now.days * DAY)
-        wanted = Period(wanted.start, end, f"{wanted.label}, first {now.days} days")
-        covered, notes = cover(wanted, span)
-        return covered, [f"It is compared with the same number of first days of {wanted.label[:6]}.", *notes]
+        label = say("{quarter}, first {days} days", quarter=wanted.label, days=now.days)
+        covered, notes = cover(Period(wanted.start, end, label), span)
+        note = say("It is compared with the same number of first days of {quarter}.", quarter=wanted.label[:6])
+        return covered, [note, *notes]
     return cover(wanted, span)
 
 
@@ -102,7 +108,7 @@ def without_partial_totals(before: PeriodMeasures, now: Period) -> PeriodMeasure
     """Blank out sums of a period that is much shorter or longer than the current one: quarters differ by two days."""
     if abs(before.period.days - now.days) <= 3:
         return before
-    reason = f"{before.period.label} has {before.period.days} days of data, {now.label} {now.days}"
+    reason = say_lengths(before.period, now)
     acquisition, revenue = before.acquisition, before.revenue
     acquisition = AcquisitionResult(**{**vars(acquisition), "new_users": unknown(acquisition.new_users, reason)})
     if revenue:
@@ -111,5 +117,17 @@ def without_partial_totals(before: PeriodMeasures, now: Period) -> PeriodMeasure
     return PeriodMeasures(before.period, before.activity, before.retention, acquisition, revenue)
 
 
-def unknown(estimate: Estimate, note: str = "no data for the period before") -> Estimate:
-    return Estimate(estimate.name, None, 0, 0, None, None, "none", estimate.unit, note=note)
+def say_lengths(before: Period, now: Period) -> str:
+    """Why the totals of two periods cannot be compared: one is much shorter."""
+    return say(
+        "{before} has {before_days} days of data, {now} {now_days}",
+        before=before.label,
+        before_days=before.days,
+        now=now.label,
+        now_days=now.days,
+    )
+
+
+def unknown(estimate: Estimate, note: str = "") -> Estimate:
+    why = note or say("no data for the period before")
+    return Estimate(estimate.name, None, 0, 0, None, None, "none", estimate.unit, note=why)

@@ -18,6 +18,7 @@ from opslib.decide.series import SeriesReader, open_reader
 from opslib.decide.verdicts.forecasts import ForecastReview, review_forecasts
 from opslib.decide.verdicts.verdict import Verdict, check_initiatives, judge_initiatives
 from opslib.decide.watch.watch import check_rule
+from opslib.language import join_clauses, say
 
 FIRING_COLUMNS = (
     "rule",
@@ -120,8 +121,13 @@ def list_firings(
             told = (fired_on, row["last_day"], row["value"], row["threshold"], sure)
             latest = pd.Timestamp(last) + LATE_DAYS * DAY
             done = [r for r in responses if r.rule == rule.name and fired_on <= pd.Timestamp(r.on) <= latest]
-            text = "; ".join(f"{r.on}: {r.what}" + (f" ({r.by})" if r.by else "") for r in done)
+            text = join_clauses(map(_say_response, done))
             rest = (rule.severity, rule.owner, rule.steps, rule.notebook, text)
             rows.append((rule.name, row["group"], rule.metric, *told, *rest))
     frame = pd.DataFrame(rows, columns=list(FIRING_COLUMNS))
     return frame.sort_values(["fired_on", "rule", "group"], kind="stable").reset_index(drop=True)
+
+
+def _say_response(response: ResponseSettings) -> str:
+    text = say("{day}: {what}", day=response.on, what=say(response.what))
+    return say("{text} ({note})", text=text, note=response.by) if response.by else text

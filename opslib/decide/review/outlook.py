@@ -17,6 +17,7 @@ from opslib.data.source import Data
 from opslib.decide.review.history import BLOCKS, measure_history
 from opslib.decide.review.measures import PeriodMeasures, gather_active_days
 from opslib.decide.review.prediction import FEWEST_QUARTERS, Prediction, predict_from_history, to_scale
+from opslib.language import say
 from opslib.measure.activity import STICKINESS_DAYS
 from opslib.measure.estimate import Estimate, Unit, to_plain_record
 from opslib.measure.forecast import measure_sensitivity
@@ -102,7 +103,11 @@ def predict_activity(
     moved = rates.flows.moved
     values = {name: (e.value, e.unit) for name in MODELLED if (e := estimates.get(name)) is not None}
     if len(moved) < FIRST_DAYS:
-        note = f"not enough data: {len(moved)} days, at least {FIRST_DAYS} needed for a forecast"
+        note = say(
+            "not enough data: {days} days, at least {minimum} needed for a forecast",
+            days=len(moved),
+            minimum=FIRST_DAYS,
+        )
         return {name: Prediction(name, unit, value, note=note) for name, (value, unit) in values.items()}
     horizon, skip = (following.end - rates.as_of).days - 1, (following.start - rates.as_of).days - 1
     dau = moved[..., DAU_STATES].sum(axis=(1, 2, 3))
@@ -114,7 +119,7 @@ def predict_activity(
     found = {}
     for name, (value, unit) in values.items():
         if value is None or not value or not today[name][0]:
-            found[name] = Prediction(name, unit, value, note="no value in this quarter")
+            found[name] = Prediction(name, unit, value, note=say("no value in this quarter"))
             continue
         # The model counts months of 30 days, the review weeks: what differs today is taken to differ then.
         shift = to_scale(unit, value) - to_scale(unit, float(today[name][0])) if name != "dau_count" else 0.0

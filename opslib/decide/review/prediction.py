@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.estimate import Unit
 
 # An interval that holds four of five quarters.
@@ -105,9 +106,9 @@ def predict_from_history(
     ('own level', 110, 7)
     """
     if now_value is None:
-        return Prediction(metric, unit, now_value, note="no value in this quarter")
+        return Prediction(metric, unit, now_value, note=say("no value in this quarter"))
     if now_value <= 0:
-        return Prediction(metric, unit, now_value, note="nothing to go on from nought")
+        return Prediction(metric, unit, now_value, note=say("nothing to go on from nought"))
     values = np.array([math.nan if pd.isna(v) else to_scale(unit, float(v)) for v in history])
     step = per_quarter
     level = values[:-step] - values[step:] if len(values) > step else np.array([])
@@ -118,7 +119,7 @@ def predict_from_history(
     known = level[~np.isnan(level)]
     quarters = 1 + (len(known) - 1) / step if len(known) else 0.0
     if quarters < FEWEST_QUARTERS:
-        note = "too few earlier quarters to tell how much one differs from the next"
+        note = say("too few earlier quarters to tell how much one differs from the next")
         return Prediction(metric, unit, now_value, tests_count=len(known), quarters_count=quarters, note=note)
     method, misses, center = "own level", level, to_scale(unit, now_value)
     both = ~np.isnan(drifted) & ~np.isnan(level[: len(drifted)])

@@ -20,12 +20,14 @@ from opslib.decide.review.measures import (
     gather_active_days,
     match_length,
     measure_period,
+    say_lengths,
     unknown,
     without_partial_totals,
 )
 from opslib.decide.review.operations import Operations, review_operations
 from opslib.decide.review.outlook import NextQuarter, predict_next_quarter
 from opslib.decide.targets import TargetVerdict, judge_target
+from opslib.language import mark, say
 from opslib.measure.bridge.bridge import BridgeResult, measure_bridge
 from opslib.measure.estimate import Change, compare_estimates, to_plain_record
 from opslib.measure.growth import GrowthAccountingResult, account_growth
@@ -55,7 +57,8 @@ class QuarterlyReview:
         cadence: the team's rhythm, and three core things for the week.
         outlook: the next quarter.
         decisions: kind, subject, metric, value, bound, detail, owner, due (see `list_decisions`).
-        missing: section -> the table that would light it up, or why there is nothing.
+        missing: section -> the table that would light it up (both to be translated where they are shown), or why there
+            is nothing.
         missing_tables: the same, of tables alone.
         notes: what a reader must know about the periods.
     """
@@ -127,7 +130,7 @@ class QuarterlyReview:
     @property
     def missing(self) -> dict[str, str]:
         why = self._bridge[1]
-        return self.missing_tables | ({"Bridge": why} if why else {})
+        return self.missing_tables | ({mark("Bridge"): why} if why else {})
 
     @cached_property
     def _bridge(self) -> tuple[BridgeResult | None, str]:
@@ -182,7 +185,11 @@ def review_quarter(data: Data, *, quarter: str = "", compare_to: str = "", segme
         earlier, earlier_notes = match_length(other.period, period, chosen.period, data.span)
         notes += earlier_notes
     else:
-        notes.append(f"The data begin on {data.span.start}, so there is no {other} to compare with.")
+        notes.append(
+            say(
+                "The data begin on {day}, so there is no {quarter} to compare with.", day=data.span.start, quarter=other
+            )
+        )
     return QuarterlyReview(
         data,
         segment,
@@ -211,16 +218,16 @@ def _find_following(chosen: Quarter, period: Period) -> Period:
 def _bridge_quarters(data: Data, now: Period, before: Period | None, segment: str) -> tuple[BridgeResult | None, str]:
     """The bridge, or why there is none."""
     if before is None:
-        return None, "there is no quarter before to come from"
+        return None, say("there is no quarter before to come from")
     if before.overlaps(now):
-        return None, "a quarter cannot be compared with itself"
+        return None, say("a quarter cannot be compared with itself")
     if abs(before.days - now.days) > SAME_LENGTH_DAYS:
-        return None, f"{before.label} has {before.days} days of data, {now.label} {now.days}"
+        return None, say_lengths(before, now)
     first, last = sorted((before, now), key=lambda p: p.start)
     if first.start <= data.span.start:
-        return None, f"the data begin in {first.label}, so that every user of it looks new"
+        return None, say("the data begin in {quarter}, so that every user of it looks new", quarter=first.label)
     if last is not now:
-        return None, "the quarter compared with is the later one"
+        return None, say("the quarter compared with is the later one")
     orders = data.restrict(data.table("orders"), segment) if data.has("orders") else None
     openings = {p: Quarter.of(p.start).previous.period for p in (now, before)}
     bridge = measure_bridge(
@@ -238,11 +245,11 @@ def _bridge_quarters(data: Data, now: Period, before: Period | None, segment: st
 def _find_missing(data: Data, segment: str) -> dict[str, str]:
     missing = {}
     if not data.has("orders"):
-        missing["Paying users and revenue"] = "orders (user_id, ts, amount)"
+        missing[mark("Paying users and revenue")] = "orders (user_id, ts, amount)"
     if not data.has("spend"):
-        missing["Cost of new users"] = "spend (date, channel, amount)"
+        missing[mark("Cost of new users")] = "spend (date, channel, amount)"
     elif segment and not segment.startswith("channel:"):
-        missing["Cost of new users"] = "spend by this segment (it is only known by channel)"
+        missing["Cost of new users"] = mark("spend by this segment (it is only known by channel)")
     if "channel" not in data.attributes.columns:
-        missing["New users by channel"] = "users (user_id, signup_at, channel)"
+        missing[mark("New users by channel")] = "users (user_id, signup_at, channel)"
     return missing

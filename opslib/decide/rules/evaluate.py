@@ -35,6 +35,7 @@ from opslib.decide.rules.noise import (
 )
 from opslib.decide.rules.result import FIRING_COLUMNS, GROUP_COLUMNS, RuleResult
 from opslib.decide.rules.track import Track, prepare_track
+from opslib.language import mark, say
 from opslib.measure.estimate import adjust_p_values
 from opslib.measure.series.series import MetricSeries
 
@@ -88,9 +89,9 @@ def evaluate_rule(
         return _say_nothing(rule, series, as_of, series.note)
     condition = make_condition(rule, target)
     if condition is None:
-        return _say_nothing(rule, series, as_of, f"no target for {rule.metric} in the playbook")
+        return _say_nothing(rule, series, as_of, say("no target for {metric} in the playbook", metric=rule.metric))
     if series.frame.empty:
-        return _say_nothing(rule, series, as_of, f"no values of {rule.metric}")
+        return _say_nothing(rule, series, as_of, say("no values of {metric}", metric=rule.metric))
     frame = series.frame.assign(
         period_start=pd.to_datetime(series.frame["period_start"]), known_on=pd.to_datetime(series.frame["known_on"])
     )
@@ -237,7 +238,7 @@ def _find_onset(condition: Condition, course: Course) -> int:
 def _name_state(rule: RuleSettings, track: Track, course: Course, as_of: dt.date) -> tuple[str, str]:
     last = len(track.value) - 1
     if (as_of - _EPOCH).days - int(track.days[last]) > _PERIOD_DAYS[rule.grain]:
-        return "unknown", "no recent data"
+        return "unknown", mark("no recent data")
     if not track.judged[last]:
         return "unknown", str(track.why[last]) or "too few periods"
     if not course.base_judged[last] or not course.decided[last, 0]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from opslib.data.contract import CONTRACTS
-from opslib.data.fitness import describe_contract
+from opslib.data.contract import CONTRACTS, Contract
 from opslib.data.memory import remember
 from opslib.data.operations import METRICS
 from opslib.data.periods import DAY, Period
 from opslib.data.source import FULL_DAY_HOUR, Data
 from opslib.decide.costs import find_channels
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark, say
 
 SPEND_METRICS = ("cac_amount", "cost_per_d7_amount", "spend_amount", "spend_share_rate")
 SHOWN_NAMES = 12
@@ -57,12 +57,13 @@ def check_groups(data: Data, metric: str, by: str, segment: str) -> None:
     if not named:
         return
     if "traffic" in tables:
-        raise InputError(f"{metric} is measured of the whole site: it knows no users, so it has no groups ('{named}').")
+        # What a rule or a review cannot read is a note of theirs.
+        text = mark("{metric} is measured of the whole site: it knows no users, so it has no groups ('{column}').")
+        raise InputError(say(text, metric=metric, column=named))
     if metric in SPEND_METRICS:
         if named != "channel":
-            raise InputError(
-                f"{metric} cannot be told for '{named}': what was spent is only known by channel. Use channel."
-            )
+            text = mark("{metric} cannot be told for '{column}': what was spent is only known by channel. Use channel.")
+            raise InputError(say(text, metric=metric, column=named))
         if not data.has("spend"):
             return
         if segment:
@@ -104,14 +105,20 @@ def find_missing(data: Data, metric: str) -> str:
     for table in METRICS[metric]:
         if table == "events or orders":
             if not data.has_activity:
-                return (
+                return say(
                     "There is no table events (user, time, event) or orders (user, time, amount) to tell who is active."
                 )
         elif not data.has(table):
-            return f"The playbook has no table {describe_contract(CONTRACTS[table])}."
+            return _say_no_table(CONTRACTS[table])
     column = {"error_rate": "errors", "p95_ms_mean": "p95_ms"}.get(metric)
     if column and column not in data.table("traffic").columns:
-        return f"The table traffic has no column {column}."
+        return say("The table traffic has no column {column}.", column=column)
     if metric == "paying_rate" and data.activity_name == "orders":
-        return "Only buyers are in the data: the share of active users who pay would be 100% by definition."
+        return say("Only buyers are in the data: the share of active users who pay would be 100% by definition.")
     return ""
+
+
+def _say_no_table(contract: Contract) -> str:
+    columns = say(", ").join(column.name for column in contract.columns if column.required)
+    text = mark("The playbook has no table {table} ({row}): {columns}.")
+    return say(text, table=contract.table, row=say(contract.grain), columns=columns)

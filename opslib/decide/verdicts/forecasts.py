@@ -12,6 +12,7 @@ import pandas as pd
 
 from opslib.decide.verdicts.looks import Look
 from opslib.decide.verdicts.verdict import Verdict
+from opslib.language import say
 from opslib.measure.counterfactual.result import CounterfactualResult
 from opslib.measure.estimate import Estimate, estimate_rate, to_plain_record
 
@@ -89,7 +90,11 @@ def review_forecasts(verdicts: Sequence[Verdict]) -> ForecastReview:
     number = len(scored)
     inside = estimate_rate("forecast_inside_rate", int(held["inside"].sum()), len(held), minimum=FEWEST_FORECASTS)
     if number < FEWEST_FORECASTS:
-        note = f"too few finished forecasts to judge: {number}, at least {FEWEST_FORECASTS} needed"
+        note = say(
+            "too few finished forecasts to judge: {count}, at least {minimum} needed",
+            count=number,
+            minimum=FEWEST_FORECASTS,
+        )
         inside = replace(inside, value=None, low=None, high=None, note=note)
         return ForecastReview(table, number, inside, None, None, None, note)
     ratios = scored["realised_ratio"].astype(float)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from opslib.data.operations import BAD_WHEN_HIGH
+from opslib.language import join_sentences
 from opslib.measure.counterfactual.result import CounterfactualResult
 from opslib.measure.estimate import Estimate, Unit, to_plain_record
 from opslib.measure.experiment.before_after import BeforeAfterResult
@@ -105,7 +106,11 @@ class Look:
         for name, estimate in (("with", self.with_it), ("without", self.without_it)):
             own[f"{name}_value"] = None if estimate is None else estimate.value
             own[f"{name}_denominator"] = None if estimate is None else estimate.denominator
-        words = {"descriptive": self.descriptive, "why_not": " ".join(self.why_not), "notes": " ".join(self.notes)}
+        words = {
+            "descriptive": self.descriptive,
+            "why_not": join_sentences(self.why_not),
+            "notes": join_sentences(self.notes),
+        }
         return to_plain_record(own | words)
 
 

@@ -13,6 +13,7 @@ from opslib.decide.series import SeriesReader
 from opslib.decide.series.asked import check_segment
 from opslib.decide.verdicts.looks import POWER_OVER_LEVEL, Look, Role, judge_direction
 from opslib.errors import InputError
+from opslib.language import join_sentences, say
 from opslib.measure.counterfactual.before_after import compare_series
 from opslib.measure.counterfactual.differences import difference_in_differences
 from opslib.measure.counterfactual.result import CounterfactualResult
@@ -48,7 +49,11 @@ def read_series_look(
     """
     last_day = min(as_of, initiative.last_day)
     if initiative.start <= reader.span.start:
-        note = f"It began on {initiative.start}, and the data on {reader.span.start}: nothing is known of before."
+        note = say(
+            "It began on {day}, and the data on {data_day}: nothing is known of before.",
+            day=initiative.start,
+            data_day=reader.span.start,
+        )
         return Look(role, metric, _unit(metric), "none", why_not=why_not, notes=(note,), worth=worth)
     for segment in (initiative.segment, *initiative.unaffected):
         check_segment(reader.data, segment)
@@ -58,9 +63,9 @@ def read_series_look(
             return _look_at_groups(found, role, metric, initiative, as_of, worth, why_not)
         why_not = (*why_not, found)
     elif initiative.unaffected:
-        why_not = (*why_not, "It names segments that it cannot reach, but not the segment that it reaches.")
+        why_not = (*why_not, say("It names segments that it cannot reach, but not the segment that it reaches."))
     else:
-        why_not = (*why_not, "It names no segments that it cannot reach, to compare with.")
+        why_not = (*why_not, say("It names no segments that it cannot reach, to compare with."))
     try:
         series, start = _read(reader, metric, initiative.start, segment=initiative.segment)
     except InputError as error:
@@ -111,7 +116,7 @@ def _compare_groups(
     try:
         series, treated, others, start = _split_groups(reader, initiative, metric)
     except InputError as error:
-        return f"It cannot be compared between segments: {error}"
+        return say("It cannot be compared between segments: {error}", error=error)
     if series.note:
         return series.note
     scale: Scale = "log" if series.kind == "count" or series.unit == "amount" else "level"
@@ -124,8 +129,8 @@ def _compare_groups(
         if by_mix.known and by_mix.sound:
             return replace(by_mix, notes=(*by_differences.notes, *by_mix.notes))
     if by_differences.known:
-        return " ".join(by_differences.notes)
-    return " ".join(by_differences.notes) or "The segments cannot be compared."
+        return join_sentences(by_differences.notes)
+    return join_sentences(by_differences.notes) or say("The segments cannot be compared.")
 
 
 def _split_groups(
@@ -185,7 +190,8 @@ def _look_before_after(
         beyond_usual=None if found.within_usual is None else not found.within_usual, window_days=weeks * WEEK_DAYS,
     )  # fmt: skip
     if change.difference is None:
-        return replace(base, strength="none", notes=(f"{change.now.note or change.before.note}.".capitalize(),))
+        note = say("{text}.", text=change.now.note or change.before.note)
+        return replace(base, strength="none", notes=(note.capitalize(),))
     assert change.low is not None and change.high is not None
     error = (change.high - change.low) / (2 * 1.96)
     p = math.erfc(abs(change.difference) / error / math.sqrt(2)) if error > 0 else float(change.difference == 0)
@@ -196,7 +202,11 @@ def _hold_back(look: Look) -> Look:
     """With less than two whole weeks there is a number, and nothing said of it."""
     if look.window_days >= FEWEST_WEEKS * WEEK_DAYS:
         return look
-    note = f"Only {look.window_days} days are known since the start; it takes {FEWEST_WEEKS * WEEK_DAYS} at least."
+    note = say(
+        "Only {days} days are known since the start; it takes {minimum} at least.",
+        days=look.window_days,
+        minimum=FEWEST_WEEKS * WEEK_DAYS,
+    )
     return replace(look, effect=None, low=None, high=None, p_value=None, relative=None, notes=(*look.notes, note))
 
 

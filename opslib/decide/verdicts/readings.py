@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from opslib.data.source import Data
 from opslib.decide.funnel.path import choose_path, gather_events
 from opslib.decide.scope import Scope
+from opslib.language import say
 from opslib.measure.estimate import Unit
 from opslib.measure.experiment.experiment import Behavior
 from opslib.measure.funnel.steps import match_step
@@ -55,44 +56,49 @@ def choose_reading(data: Data, metric: str, window: int) -> tuple[Reading, str, 
     """
     need = _find_need(metric)
     if not need:
-        return "It cannot be read for single users."
+        return say("It cannot be read for single users.")
     if not (data.has(need) or (need == "activity" and data.has_activity)):
-        return f"It needs the table {need.replace('activity', 'events or orders')}, which the playbook does not have."
+        table = say("events or orders") if need == "activity" else need
+        return say("It needs the table {table}, which the playbook does not have.", table=table)
     if metric == "churn_rate" and window < FEWEST_CHURN_DAYS:
-        return f"Whether users left cannot be told within {window} days of their exposure."
+        return say("Whether users left cannot be told within {days} days of their exposure.", days=window)
     if need == "activity":
         return _read_activity(metric, window), "active", lambda: _list_activity(data)
     days = (0, window)
     if metric == "funnel_rate":
         path = choose_path(data)
-        says = f"got to {path.labels[-1]} within {path.window_days} days"
+        says = say("got to {step} within {days} days", step=path.labels[-1], days=path.window_days)
         return Reading(Behavior("goal", days=(0, path.window_days)), "rate", says), "goal", lambda: _list_goals(data)
     if need == "orders":
         if metric == "revenue_amount" and "amount" not in data.table("orders").columns:
-            return "The orders have no amounts."
+            return say("The orders have no amounts.")
         readings = {
-            "orders_count": Reading(Behavior("orders", how="rows", days=days), "ratio", "orders", before=EARLIER_DAYS),
+            "orders_count": Reading(
+                Behavior("orders", how="rows", days=days), "ratio", say("orders"), before=EARLIER_DAYS
+            ),
             "revenue_amount": Reading(
-                Behavior("orders", how="sum", column="amount", days=days), "amount", "revenue", before=EARLIER_DAYS
+                Behavior("orders", how="sum", column="amount", days=days), "amount", say("revenue"), before=EARLIER_DAYS
             ),
         }
-        paid = Reading(Behavior("orders", days=days), "rate", "paid")
+        paid = Reading(Behavior("orders", days=days), "rate", say("paid"))
         return readings.get(metric, paid), "orders", lambda: data.table("orders")
     if need == "tickets":
         if metric != "tickets_count" and "is_complaint" not in data.table("tickets").columns:
-            return "The tickets do not say which are complaints."
+            return say("The tickets do not say which are complaints.")
         name = "tickets" if metric == "tickets_count" else "complaints"
         how = Behavior(name, how="any" if metric == "complaint_rate" else "rows", days=days)
-        says = {"complaint_rate": "complained", "complaints_count": "complaints"}.get(metric, "tickets")
+        words = {"complaint_rate": say("complained"), "complaints_count": say("complaints")}
+        says = words.get(metric, say("tickets"))
         return (
             Reading(how, "rate" if metric == "complaint_rate" else "ratio", says),
             name,
             lambda: _list_tickets(data, name),
         )
-    name, answers = ("csat", "satisfied") if metric == "satisfaction_rate" else ("nps", "points")
-    unit: Unit = "rate" if metric == "satisfaction_rate" else "ratio"
+    satisfied = metric == "satisfaction_rate"
+    name, says = ("csat", say("satisfied, of answers")) if satisfied else ("nps", say("points, of answers"))
+    unit: Unit = "rate" if satisfied else "ratio"
     top = Behavior(name, how="sum", column="points", days=days)
-    reading = Reading(top, unit, f"{answers}, of answers", per=Behavior(name, how="rows", days=days))
+    reading = Reading(top, unit, says, per=Behavior(name, how="rows", days=days))
     return reading, name, lambda: _list_answers(data, name)
 
 
@@ -111,13 +117,15 @@ def _find_need(metric: str) -> str:
 def _read_activity(metric: str, window: int) -> Reading:
     if metric in RETENTION_DAYS:
         day = RETENTION_DAYS[metric]
-        return Reading(Behavior("active", days=(day, day + 1), clock="day"), "rate", f"active on day {day}")
+        return Reading(
+            Behavior("active", days=(day, day + 1), clock="day"), "rate", say("active on day {day}", day=day)
+        )
     if metric == "churn_rate":
         late = Behavior("active", days=(window - LAST_DAYS, window), clock="day")
-        says = f"not active in the last {LAST_DAYS} of {window} days"
+        says = say("not active in the last {days} of {window} days", days=LAST_DAYS, window=window)
         return Reading(late, "rate", says, scale=-1.0, shift=1.0)
     days = Behavior("active", how="days", days=(0, window), clock="day")
-    return Reading(days, "rate", f"share of {window} days active", scale=1 / window)
+    return Reading(days, "rate", say("share of {days} days active", days=window), scale=1 / window)
 
 
 def _list_activity(data: Data) -> ir.Table:

@@ -19,6 +19,7 @@ from opslib.data.source import Data
 from opslib.decide.verdicts.looks import Look, Role, Strength, judge_direction
 from opslib.decide.verdicts.readings import MONEY, Reading, choose_reading
 from opslib.errors import InputError
+from opslib.language import mark, say
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate
 from opslib.measure.experiment.experiment import Behavior, ExperimentResult, Metric, measure_experiment
 from opslib.measure.recall.arms import HOLDOUT
@@ -30,8 +31,8 @@ LONGEST_WINDOW = 91
 # From the first exposure to the last no longer than this: everybody was drawn at once.
 AT_ONCE = dt.timedelta(days=1)
 HALVES = ("first_half_", "second_half_")
-ADJUSTED = "The effect allows for what the users did before."
-SPLIT_MISMATCH = (
+ADJUSTED = mark("The effect allows for what the users did before.")
+SPLIT_MISMATCH = mark(
     "Users of experiment '{name}' were not split as planned (chance of that by itself below 0.1%), so it says nothing."
 )
 
@@ -84,22 +85,25 @@ def read_trial_looks(
 
     name = initiative.experiment
     if not name:
-        return refuse("No experiment or holdout is named.")
+        return refuse(say("No experiment or holdout is named."))
     if not data.has("exposures"):
-        return refuse("There is no table exposures, so nobody knows who got it and who did not.")
+        return refuse(say("There is no table exposures, so nobody knows who got it and who did not."))
     exposures = data.table("exposures")
     seen = _look_at_exposures(data, exposures, name, as_of)
     if seen is None:
-        return refuse(f"Nobody was exposed to experiment '{name}' by {as_of}.")
+        return refuse(say("Nobody was exposed to experiment '{name}' by {day}.", name=name, day=as_of))
     settings = data.playbook.experiments.get(name, ExperimentSettings())
     control = settings.control
     if control not in seen.variants and HOLDOUT in seen.variants:
         control = HOLDOUT
     if control not in seen.variants or len(seen.variants) < 2:
-        return refuse(
-            f"Experiment '{name}' has the variants {', '.join(seen.variants)}, and none to compare with: name its "
-            f'control in the playbook, [experiments.{name}] control = "...".'
+        text = say(
+            "Experiment '{name}' has the variants {variants}, and none to compare with: name its control in the "
+            'playbook, [experiments.{name}] control = "...".',
+            name=name,
+            variants=say(", ").join(seen.variants),
         )
+        return refuse(text)
     last_day = min(as_of, initiative.last_day) if seen.at_once else as_of
     window = _choose_window(seen, data, as_of, last_day)
     metrics, readings, tables, why_not = _choose_metrics(data, wanted, window, seen.at_once)
@@ -111,9 +115,9 @@ def read_trial_looks(
             shares=settings.shares, planned_users=settings.planned_users,
         )  # fmt: skip
     except InputError as error:
-        return refuse(f"Experiment '{name}' cannot be read out: {error}")
+        return refuse(say("Experiment '{name}' cannot be read out: {error}", name=name, error=error))
     if result.split.verdict == "mismatch":
-        return refuse(SPLIT_MISMATCH.format(name=name), result)
+        return refuse(say(SPLIT_MISMATCH, name=name), result)
     variant = result.decision.variant or next(v for v in seen.variants if v != control)
     strength: Strength = "holdout" if control == HOLDOUT or settings.campaign else "experiment"
     rate = seen.users_per_day if result.running else None
@@ -222,15 +226,15 @@ def _make_look(
     with_it = _turn(result.values[metric, variant], reading, metric)
     without = _turn(result.values[metric, result.control], reading, metric)
     users = int(result.split.variants.set_index("variant")["users_count"].get(variant, 0))
-    notes = [f"Each user's value: {reading.says}."]
+    notes = [say("Each user's value: {what}.", what=reading.says)]
     if "CUPED" in row["method"]:
-        notes.append(ADJUSTED)
+        notes.append(say(ADJUSTED))
     if always:
         notes.append(
-            "Users still come in or have their days to go, so the interval is the one that holds at every look."
+            say("Users still come in or have their days to go, so the interval is the one that holds at every look.")
         )
     if row["note"]:
-        notes.append(f"{row['note'][0].upper()}{row['note'][1:].rstrip('.')}.")
+        notes.append(say("{text}.", text=f"{row['note'][0].upper()}{row['note'][1:].rstrip('.。')}"))
     look = Look(
         role, metric, reading.unit, "experiment", with_it, without, effect, low, high, p,
         effect / without.value if effect is not None and without.value else None,
@@ -238,7 +242,11 @@ def _make_look(
         worth=worth, notes=tuple(notes), result=result,
     )  # fmt: skip
     if reading.per is not None and min(with_it.denominator, without.denominator) < MINIMUM_DENOMINATOR:
-        few = f"Only {with_it.denominator:,.0f} and {without.denominator:,.0f} answers are known."
+        few = say(
+            "Only {count:,.0f} and {other:,.0f} answers are known.",
+            count=with_it.denominator,
+            other=without.denominator,
+        )
         look = replace(look, effect=None, low=None, high=None, p_value=None, relative=None, notes=(*look.notes, few))
     look = judge_direction(look)
     shown, used = row["detectable_difference"], row["users_count"] + row["control_users_count"]

@@ -19,10 +19,16 @@ from opslib.decide.verdicts.looks import Look, Role, Strength, correct_for_many
 from opslib.decide.verdicts.otherwise import read_series_look
 from opslib.decide.verdicts.trial import TrialLooks, read_trial_looks
 from opslib.errors import InputError
+from opslib.language import join_clauses, mark, say
 from opslib.measure.estimate import Estimate, estimate_rate, quantile, to_plain_record
 
 Answer = Literal["effective", "not effective", "not enough data"]
 
+VERDICT_NAMES: dict[Answer, str] = {
+    "effective": mark("effective"),
+    "not effective": mark("not effective"),
+    "not enough data": mark("not enough data"),
+}
 # A kill rule looks at the last days up to `as_of`.
 KILL_DAYS = 28
 
@@ -102,7 +108,7 @@ class Verdict:
             "name": "verdict", "initiative": name, "as_of": self.as_of, "verdict": self.verdict, "reason": self.reason,
             "strength": self.strength, "metric": self.core.metric, "status": self.status,
             "vetoed_by": ",".join(self.vetoed_by), "contradicted_by": ",".join(self.contradicted_by),
-            "brought_forward": self.brought_forward, "remedies": "; ".join(self.remedies),
+            "brought_forward": self.brought_forward, "remedies": join_clauses(map(say, self.remedies)),
             "kill_met": None if self.kill is None else self.kill.met,
         }  # fmt: skip
         records = [to_plain_record(head)]
@@ -137,7 +143,9 @@ def judge_initiative(
     wanted = _list_looks(initiative)
     status = find_status(initiative, day)
     if day < initiative.start:
-        look = Look("core", initiative.metric, "ratio", "none", notes=(f"It starts on {initiative.start}.",))
+        look = Look(
+            "core", initiative.metric, "ratio", "none", notes=(say("It starts on {day}.", day=initiative.start),)
+        )
         return Verdict(initiative, day, "not enough data", "not_started", look, (look,), status=status)
     worth = find_worth(initiative)
     trial = read_trial_looks(reader.data, initiative, wanted, as_of=day, worth=worth)
@@ -225,7 +233,9 @@ def read_kill_rule(reader: SeriesReader, initiative: InitiativeSettings, rule: K
     """Hold an initiative against its kill rule at the end of the reader's last day."""
     from_day = initiative.start + rule.after_days * DAY
     if reader.as_of < from_day:
-        unread = Estimate(rule.metric, None, 0, 0, None, None, "none", "ratio", note=f"not read before {from_day}")
+        unread = Estimate(
+            rule.metric, None, 0, 0, None, None, "none", "ratio", note=say("not read before {day}", day=from_day)
+        )
         return KillState(rule, from_day, unread, False, False)
     first = max(initiative.start, reader.as_of - (KILL_DAYS - 1) * DAY)
     value = _read_recent(reader, initiative, rule.metric, first)
@@ -254,7 +264,7 @@ def _read_recent(reader: SeriesReader, initiative: InitiativeSettings, metric: s
         rows = rows[(rows["period_start"] >= pd.Timestamp(first)) & rows["status"].isin(["known", "too few"])]
         rows = rows[rows["denominator"] > 0]
     if rows.empty:
-        note = series.note or "not enough data since the start"
+        note = series.note or say("not enough data since the start")
         return Estimate(metric, None, 0, 0, None, None, "none", series.unit, note=note)
     top, bottom = float(rows["numerator"].sum()), float(rows["denominator"].sum())
     if series.kind == "rate":

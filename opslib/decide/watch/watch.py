@@ -41,7 +41,6 @@ class Watch:
         numbers: the day's numbers, each with the day before, the week before and its expected range.
         due: what, name, owner, day, text: experiments to read out, initiatives to judge.
         investigations: the notebooks that fired rules open.
-        notes: what a reader must know of the days.
     """
 
     scope: Scope
@@ -62,10 +61,6 @@ class Watch:
     @property
     def as_of(self) -> dt.date:
         return self.scope.as_of
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return tuple(note for note in self.scope.notes if "compare" not in note)
 
     @cached_property
     def results(self) -> tuple[RuleResult, ...]:

@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.errors import InputError
+from opslib.language import say
 from opslib.measure.recall.arms import HOLDOUT, TREATED, assign_arm, draw_lot
 
 NOT_GIVEN = "(not given)"
@@ -54,9 +55,9 @@ def read_segments(segments: ir.Table, value: str, offers: Mapping[str, Offer]) -
             f"Table segments has {twice:,} rows of users who are in it already: give each user one row and one segment."
         )
     lost = int(segments.filter(segments.user_id.isnull()).count().to_pandas())
-    notes = [f"{lost:,} rows of the segments name no user and are left out."] if lost else []
+    notes = [say("{rows:,} rows of the segments name no user and are left out.", rows=lost)] if lost else []
     if not counts["rows"]:
-        notes.append("There is nobody in the segments.")
+        notes.append(say("There is nobody in the segments."))
     return people, notes
 
 

@@ -32,6 +32,7 @@ from opslib.decide.winback.tables import (
     tabulate_segments,
 )
 from opslib.errors import InputError, suggest_name
+from opslib.language import say
 from opslib.measure.estimate import Estimate, to_plain_record
 from opslib.measure.recall.arms import HOLDOUT, TREATED
 
@@ -217,7 +218,7 @@ def gather_candidates(
         counts = dict.fromkeys(("clicked", "opened", "delivered", "sent"), ibis.literal(0))
         joined = people.mutate(**nothing, **counts)
         notes.append(
-            "There is no messages table (user_id, ts, channel, delivered), so nobody is known to be reachable."
+            say("There is no messages table (user_id, ts, channel, delivered), so nobody is known to be reachable.")
         )
     else:
         asked = people.filter(people.offer.notnull()).select("user_id")
@@ -261,8 +262,9 @@ def plan_candidates(
     effects = tabulate_effects(arms, bases=bases, lift=lift, holdout=holdout)
     windows = (cap_messages, candidates.cap_days, candidates.reach_days)
     notes += note_states(totals, counted, budget, holdout, *windows, named, table)
-    if valued and int(counted["unpaid"].sum()):
-        notes.append(f"For {int(counted['unpaid'].sum()):,} of the treated the cost is above the value expected.")
+    unpaid = int(counted["unpaid"].sum())
+    if valued and unpaid:
+        notes.append(say("For {users:,} of the treated the cost is above the value expected.", users=unpaid))
     notes += note_effects(effects, lift)
     on_list = states.filter(states.state.isin([HOLDOUT, TREATED]))
     kept = ("user_id", "segment", "channel", "offer")

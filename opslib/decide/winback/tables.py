@@ -10,6 +10,7 @@ import pandas as pd
 from opslib.decide.winback.lists import STATES, Offer
 from opslib.decide.winback.size import ALL
 from opslib.errors import suggest_name
+from opslib.language import join_sentences, mark, say
 from opslib.measure.estimate import Estimate, estimate_rate
 from opslib.measure.recall.arms import HOLDOUT, TREATED
 
@@ -62,14 +63,18 @@ def note_channels(
     contacts: ir.Table, reach: pd.DataFrame, channels: Mapping[str, float], messages: ir.Table
 ) -> Iterable[str]:
     if "delivered" not in messages.columns:
-        yield "Messages do not say whether they arrived: what was sent counts as delivered."
+        yield say("Messages do not say whether they arrived: what was sent counts as delivered.")
     seen = contacts.select("channel").distinct().limit(1000).to_pandas()["channel"]
     for name in sorted(set(channels) - set(seen)):
         hint = suggest_name(name, set(seen) - set(channels))
-        yield f"No message went to these users by '{name}', so it reaches nobody.{hint}"
+        nobody = say("No message went to these users by '{channel}', so it reaches nobody.", channel=name)
+        yield join_sentences([nobody, hint.strip()])
     unused = sorted(set(seen) - set(channels))
     if unused:
-        yield f"Messages also went by {', '.join(unused)}: without a cost there they count for the frequency cap alone."
+        yield say(
+            "Messages also went by {channels}: without a cost there they count for the frequency cap alone.",
+            channels=say(", ").join(unused),
+        )
 
 
 def note_states(
@@ -87,34 +92,57 @@ def note_states(
     empty = table.loc[(table["users_count"] == 0), "segment"].tolist()
     filled = [n for n in table["segment"] if n not in empty]
     for name in empty:
-        yield f"Nobody is in segment '{name}'.{suggest_name(name, [n for n in filled if n not in offers])}"
+        hint = suggest_name(name, [n for n in filled if n not in offers])
+        yield join_sentences([say("Nobody is in segment '{segment}'.", segment=name), hint.strip()])
     if totals["no_offer"]:
-        others = [n for n in filled if n not in offers]
-        yield f"{totals['no_offer']:,} users of {', '.join(others)} have no offer and are left alone."
+        yield say(
+            "{users:,} users of {segments} have no offer and are left alone.",
+            users=totals["no_offer"],
+            segments=say(", ").join(n for n in filled if n not in offers),
+        )
     if eligible and totals["unreachable"] == eligible:
-        yield f"Nobody with an offer is reachable: no channel delivered to them in the last {reach_days} days."
+        yield say(
+            "Nobody with an offer is reachable: no channel delivered to them in the last {days} days.", days=reach_days
+        )
     elif totals["unreachable"]:
-        yield (
-            f"{totals['unreachable']:,} of {eligible:,} users with an offer are unreachable: "
-            f"no channel delivered to them in the last {reach_days} days."
+        yield say(
+            "{users:,} of {eligible:,} users with an offer are unreachable: no channel delivered to them in the last "
+            "{days} days.",
+            users=totals["unreachable"],
+            eligible=eligible,
+            days=reach_days,
         )
     reachable = eligible - totals["unreachable"]
     if totals["capped"]:
-        who = "All" if totals["capped"] == reachable else f"{totals['capped']:,} of the"
-        yield (
-            f"{who} {reachable:,} reachable users were sent {cap_messages} or more messages "
-            f"in the last {cap_days} days and are left out."
+        every = mark(
+            "All {reachable:,} reachable users were sent {messages} or more messages in the last {days} days and are "
+            "left out."
+        )
+        some = mark(
+            "{users:,} of the {reachable:,} reachable users were sent {messages} or more messages in the last {days} "
+            "days and are left out."
+        )
+        yield say(
+            every if totals["capped"] == reachable else some,
+            users=totals["capped"],
+            reachable=reachable,
+            messages=cap_messages,
+            days=cap_days,
         )
     if totals["over_budget"]:
-        yield f"The budget of {budget:,.10g} ends before {totals['over_budget']:,} users."
+        yield say(
+            "The budget of {budget:,.10g} ends before {users:,} users.", budget=budget, users=totals["over_budget"]
+        )
     listed = totals[HOLDOUT] + totals[TREATED]
     if not listed:
-        yield "Nobody is on the list."
+        yield say("Nobody is on the list.")
     elif not totals[HOLDOUT]:
-        why = "the share held out is 0" if holdout <= 0 else f"the lot held out none of {listed:,}"
-        yield f"Nobody is held out ({why}), so what the messages bring cannot be measured."
+        why = say("the share held out is 0")
+        if holdout > 0:
+            why = say("the lot held out none of {users:,}", users=listed)
+        yield say("Nobody is held out ({why}), so what the messages bring cannot be measured.", why=why)
     elif not totals[TREATED]:
-        yield "Everybody is held out, so nobody gets a message."
+        yield say("Everybody is held out, so nobody gets a message.")
 
 
 def note_effects(effects: pd.DataFrame, lift: float) -> Iterable[str]:
@@ -125,7 +153,11 @@ def note_effects(effects: pd.DataFrame, lift: float) -> Iterable[str]:
     row = rows[len(rows) // 2]
     listed = row["holdout_count"] + row["treated_count"]
     if row["needed_users_count"] > listed > 0:
-        yield (
-            f"To show a rise of {lift:.0%} where {row['base_rate']:.0%} come back by themselves takes "
-            f"{row['needed_users_count']:,.0f} users on such a list; it has {listed:,}."
+        yield say(
+            "To show a rise of {lift:.0%} where {base:.0%} come back by themselves takes {needed:,.0f} users on such a "
+            "list; it has {listed:,}.",
+            lift=lift,
+            base=row["base_rate"],
+            needed=row["needed_users_count"],
+            listed=listed,
         )

@@ -17,6 +17,7 @@ import pandas as pd
 
 from opslib.data.periods import DAY, Calendar
 from opslib.errors import InputError
+from opslib.language import join_sentences, say
 from opslib.measure.churn.spells import (
     Silences,
     count_silences,
@@ -99,7 +100,7 @@ class ChurnDefinition:
         """The definition, its chance of return, and the curve as flat records."""
         context = {"basis": self.basis, "as_of": self.as_of.isoformat(), "horizon_days": self.horizon_days}
         head: dict[str, Any] = {"inactive_days": self.inactive_days, "chosen": self.chosen, "low_days": self.low_days}
-        head |= {"high_days": self.high_days, "probability": self.probability, "notes": " ".join(self.notes)}
+        head |= {"high_days": self.high_days, "probability": self.probability, "notes": join_sentences(self.notes)}
         records = [{"name": "churn_definition", **context, **{k: to_plain(v) for k, v in head.items()}}]
         if self.return_rate is not None:
             records.append(self.return_rate.to_finding(**context, silent_days=self.inactive_days))
@@ -155,14 +156,20 @@ def define_churn(
     notes: list[str] = []
     if basis == "orders" and "amount" in activity.columns:
         activity = activity.filter(activity.amount > 0)
-        notes.append("Orders without a positive amount (refunds, gifts) do not count as orders.")
+        notes.append(say("Orders without a positive amount (refunds, gifts) do not count as orders."))
     silences = count_silences(activity, calendar, as_of)
     reach = len(silences.returned) - 1
     horizon, longest = horizon_days or HORIZON_DAYS[basis], max(1, reach // LONGEST_PART)
     if horizon_days is None and horizon > longest:
         horizon = longest
-        notes.append(f"The longest silence that the data could show has {reach:,} days: returns are looked for within "
-                     f"{horizon:,} days.")  # fmt: skip
+        notes.append(
+            say(
+                "The longest silence that the data could show has {reach:,} days: returns are looked for within "
+                "{horizon:,} days.",
+                reach=reach,
+                horizon=horizon,
+            )
+        )
     curve = _measure_returns(silences, horizon, minimum)
     draft = ChurnDefinition(
         basis, inactive_days, "given", probability, horizon, None, None, None, curve, as_of, None, tuple(notes)
@@ -195,7 +202,7 @@ def define_churn_by_subscription(
     empty = pd.DataFrame({c: pd.Series(dtype="float64") for c in CURVE_COLUMNS})
     return ChurnDefinition(
         "subscription", 0, "given", PROBABILITY, 0, None, None, None, empty, as_of, (start, end),
-        ("A user leaves when the subscription ends.",),
+        (say("A user leaves when the subscription ends."),),
     )  # fmt: skip
 
 
@@ -285,18 +292,23 @@ def _choose(draft: ChurnDefinition) -> ChurnDefinition:
     curve, notes = draft.curve, list(draft.notes)
     known = curve[curve["return_rate"].notna()]
     days = draft.inactive_days
-    share, horizon = f"{draft.probability:.0%}", f"{draft.horizon_days:,} days"
+    limits = {"share": draft.probability, "horizon": draft.horizon_days}
     ends = {name: _find_below(known, f"return_{name}", draft.probability) for name in ("rate", "low", "high")}
     if days is None:
         days = ends["rate"]
         if known.empty:
-            notes.append("Too few silences could be watched to the end of the horizon: no number of days follows.")
+            notes.append(say("Too few silences could be watched to the end of the horizon: no number of days follows."))
         elif days is None:
-            last = int(known["silent_days"].iloc[-1])
-            notes.append(f"Even after {last:,} silent days, the most that the data can tell, return within {horizon} "
-                         f"is not under {share}.")  # fmt: skip
+            notes.append(
+                say(
+                    "Even after {days:,} silent days, the most that the data can tell, return within {horizon:,} days "
+                    "is not under {share:.0%}.",
+                    days=int(known["silent_days"].iloc[-1]),
+                    **limits,
+                )
+            )
     if known["returned_count"].sum() == 0 and not known.empty:
-        notes.append(f"Nobody who was silent for a day came back within {horizon}.")
+        notes.append(say("Nobody who was silent for a day came back within {horizon:,} days.", **limits))
     row = known[known["silent_days"] == days] if days is not None else known.iloc[:0]
     rate = None
     if len(row):
@@ -304,9 +316,17 @@ def _choose(draft: ChurnDefinition) -> ChurnDefinition:
         later = known[(known["silent_days"] > days) & (known["return_low"] > draft.probability)]
         if len(later) and draft.inactive_days is None:
             first = int(later["silent_days"].iloc[0])
-            notes.append(f"After {first:,} silent days return is above {share} again: a rhythm longer than the choice.")
+            notes.append(
+                say(
+                    "After {days:,} silent days return is above {share:.0%} again: a rhythm longer than the choice.",
+                    days=first,
+                    **limits,
+                )
+            )
     elif days is not None:
-        notes.append(f"How many return after {days:,} silent days cannot be told: too few were watched that long.")
+        notes.append(
+            say("How many return after {days:,} silent days cannot be told: too few were watched that long.", days=days)
+        )
     chosen = "given" if draft.inactive_days is not None else "from the data" if days is not None else "none"
     return replace(
         draft,

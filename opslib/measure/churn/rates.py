@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.data.periods import DAY, Period
+from opslib.language import say
 from opslib.measure.activity import label_segments, sort_segments
 from opslib.measure.churn.definition import ChurnDefinition
 from opslib.measure.churn.trend import RISES, SEED, ChurnRise, judge_rise, tabulate_rises
@@ -161,7 +162,7 @@ def measure_churn(
     notes: list[str] = []
     if pd.isna(first):
         starts = [definition.as_of, definition.as_of + DAY]
-        notes.append("There is no activity: nobody could leave.")
+        notes.append(say("There is no activity: nobody could leave."))
     else:
         starts = list_starts(Period(pd.Timestamp(first).date(), definition.as_of + DAY, ""), grain, week_start)
     counted = _count_spells(spells.filter(~spells.young), keys, starts[0], grain, week_start)
@@ -184,9 +185,9 @@ def measure_churn(
         grain=grain, rises=rises, seed=seed,
     )  # fmt: skip
     if definition.basis != "subscription":
-        notes.append(f"Who left after {known} cannot be told from the silent yet.")
+        notes.append(say("Who left after {day} cannot be told from the silent yet.", day=known))
     if not wanted[1]["left_count"].fillna(0).sum():
-        notes.append("Nobody left in the periods whose leavers are known.")
+        notes.append(say("Nobody left in the periods whose leavers are known."))
     return ChurnResult(
         grain, definition.as_of, known, definition, wanted[0], rise, table, immature, minimum, tuple(notes)
     )  # fmt: skip
@@ -294,7 +295,9 @@ def _estimate_time(row: Mapping[Any, Any], minimum: int) -> Estimate:
         return _immature("time_churn_rate", None, "ratio")
     left, periods = int(row["left_count"]), int(row["person_days_count"]) / int(row["days_count"])
     if periods < minimum or not periods:
-        note = f"not enough data: {periods:,.1f} users' periods, at least {minimum} needed"
+        note = say(
+            "not enough data: {periods:,.1f} users' periods, at least {least} needed", periods=periods, least=minimum
+        )
         return Estimate("time_churn_rate", None, left, periods, None, None, "none", "ratio", note=note)
     found = estimate_count("time_churn_rate", left, per=periods)
     return Estimate(found.name, found.value, left, periods, found.low, found.high, found.method, "ratio")
@@ -302,7 +305,7 @@ def _estimate_time(row: Mapping[Any, Any], minimum: int) -> Estimate:
 
 def _immature(name: str, denominator: Any, unit: Any) -> Estimate:
     known = 0 if denominator is None or pd.isna(denominator) else int(denominator)
-    note = "too early: who left cannot be told from the silent yet"
+    note = say("too early: who left cannot be told from the silent yet")
     return Estimate(name, None, 0, known, None, None, "none", unit, note=note)
 
 

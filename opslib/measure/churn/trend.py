@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from opslib.language import mark, say
 from opslib.measure.estimate import adjust_p_values, to_plain
 from opslib.measure.grains import Grain
 
@@ -88,17 +89,21 @@ def judge_rise(
     shown = last.rename(columns={"left": "left_count", "opening": "opening_count"}).reset_index(drop=True)
     shown["churn_rate"] = shown["left_count"] / shown["opening_count"]
     if len(last) < rises + 1:
-        note = f"not enough data: {len(last)} known periods, {rises + 1} needed"
+        note = say("not enough data: {periods} known periods, {least} needed", periods=len(last), least=rises + 1)
         return ChurnRise(rises, shown, None, None, None, None, None, None, note)
     left, opening = (last[c].to_numpy(dtype=float) for c in ("left", "opening"))
     rates = left / opening
     rising = bool((np.diff(rates) > 0).all())
     mean = left.sum() / opening.sum()
     if mean in (0.0, 1.0):
-        note = "nobody left" if mean == 0 else "everybody left"
-        return ChurnRise(rises, shown, rising, 0.0, 0.0, 0.0, None, None, f"{note}: there is nothing to test")
+        nobody, everybody = (
+            mark("nobody left: there is nothing to test"),
+            mark("everybody left: there is nothing to test"),
+        )
+        return ChurnRise(rises, shown, rising, 0.0, 0.0, 0.0, None, None, say(nobody if mean == 0 else everybody))
     dispersion, changes = _measure_dispersion(counts.iloc[: len(counts) - rises])
-    note = "" if changes else "too few earlier periods to tell how much the rate usually moves: chance alone is assumed"
+    note = say("too few earlier periods to tell how much the rate usually moves: chance alone is assumed")
+    note = "" if changes else note
     chance, year = _simulate(mean, opening, dispersion, rises, YEAR[grain], draws, seed)
     slope, p = _test_trend(left, opening, dispersion, changes)
     return ChurnRise(rises, shown, rising, chance, year, slope, p, dispersion, note)

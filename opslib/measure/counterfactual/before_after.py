@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from opslib.language import mark, say
 from opslib.measure.counterfactual.weeks import collect_weeks
 from opslib.measure.estimate import Estimate, Unit, estimate_count, estimate_rate, quantile
 from opslib.measure.experiment.before_after import BeforeAfterResult, compare_before_after
@@ -19,7 +20,7 @@ from opslib.measure.series.series import SeriesKind
 MOST_WEEKS = 26
 # From so many weeks a side on, it is seen whether neighbouring weeks are alike.
 FEWEST_FOR_LIKENESS = 4
-NOT_KNOWN = "not enough data: no whole week is known on both sides"
+NOT_KNOWN = mark("not enough data: no whole week is known on both sides")
 
 
 def compare_series(
@@ -62,7 +63,7 @@ def compare_series(
     near = weeks.drop_unknown()
     count = min(int((near.values.index < 0).sum()), int((near.values.index >= 0).sum()), most_weeks)
     if not count:
-        missing = Estimate(name, None, 0, 0, None, None, "none", unit, note=NOT_KNOWN)
+        missing = Estimate(name, None, 0, 0, None, None, "none", unit, note=say(NOT_KNOWN))
         return compare_before_after(missing, missing)
     table = pd.DataFrame({c: getattr(near, c)["pooled"] for c in ("values", "top", "bottom")})
     table["error"] = _sum_errors(frame, start, last_day).reindex(table.index) / table["bottom"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.counterfactual.interval import FEWEST_BLOCKS, estimate_effect, widen_by_placebos
 from opslib.measure.counterfactual.result import (
     PLACEBO_COLUMNS,
@@ -71,14 +72,19 @@ def difference_in_differences(
     own = collect_weeks(treated, start=start, last_day=last_day, pooled=True)
     other = collect_weeks(controls, start=start, last_day=last_day, pooled=True)
     if own.values.empty or other.values.empty:
-        return refuse(metric, unit, METHOD, scale, start, 0, 0, "One of the groups has no days that are known.")
+        return refuse(metric, unit, METHOD, scale, start, 0, 0, say("One of the groups has no days that are known."))
     both = to_scale(pd.concat({"own": own.values["pooled"], "other": other.values["pooled"]}, axis=1), scale)
     near = Weeks(both, both, both, start).drop_unknown().values
     near = near[near.index >= -weeks_before]
     before, after = int((near.index < 0).sum()), int((near.index >= 0).sum())
     if before < FEWEST_WEEKS_BEFORE or after < 1:
-        lacking = f"{before} whole weeks before and {after} after are known of both groups"
-        note = f"Not enough data: {lacking}; it takes {FEWEST_WEEKS_BEFORE} before and one after."
+        note = say(
+            "Not enough data: {before} whole weeks before and {after} after are known of both groups; it takes "
+            "{minimum} before and one after.",
+            before=before,
+            after=after,
+            minimum=FEWEST_WEEKS_BEFORE,
+        )
         return refuse(metric, unit, METHOD, scale, start, before, after, note)
     gaps = (near["own"] - near["other"]).to_numpy()
     found = estimate_effect(lambda fitted: gaps, before, after, confidence=confidence)
@@ -163,13 +169,16 @@ def _list_notes(trend_p: float | None, low: float | None) -> tuple[str, ...]:
     notes = []
     if _unlike(trend_p):
         assert trend_p is not None
-        chance = "below 0.1%" if trend_p < 0.001 else f"{trend_p:.1%}"
+        chance = say("below 0.1%") if trend_p < 0.001 else f"{trend_p:.1%}"
         notes.append(
-            f"The groups did not move alike before the start (chance of that by itself {chance}), so the effect is not "
-            "relied on."
+            say(
+                "The groups did not move alike before the start (chance of that by itself {chance}), so the effect is "
+                "not relied on.",
+                chance=chance,
+            )
         )
     if low is None:
-        notes.append("There are too few weeks to say how sure the effect is.")
+        notes.append(say("There are too few weeks to say how sure the effect is."))
     return tuple(notes)
 
 

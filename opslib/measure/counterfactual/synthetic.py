@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.counterfactual.interval import FEWEST_BLOCKS, estimate_effect
 from opslib.measure.counterfactual.result import (
     PLACEBO_COLUMNS,
@@ -85,17 +86,27 @@ def synthetic_control(
     other = collect_weeks(donors, start=start, last_day=last_day)
     whole = to_scale(pd.concat([own.values.rename(columns={"pooled": ""}), other.values], axis=1), scale)
     if own.values.empty or other.values.empty:
-        return refuse(metric, unit, METHOD, scale, start, 0, 0, "One of the groups has no days that are known.")
+        return refuse(metric, unit, METHOD, scale, start, 0, 0, say("One of the groups has no days that are known."))
     kept, gone = _keep_whole(whole, weeks_before, start)
     before, after = int((kept.index < 0).sum()), int((kept.index >= 0).sum())
     names = [str(c) for c in kept.columns[1:]]
     give_up = partial(refuse, metric, unit, METHOD, scale, start, before, after)
     if len(names) < FEWEST_DONORS:
-        note = f"{len(names)} groups to compare with are known in every week: it takes {FEWEST_DONORS} at least."
+        note = say(
+            "{count} groups to compare with are known in every week: it takes {minimum} at least.",
+            count=len(names),
+            minimum=FEWEST_DONORS,
+        )
         return give_up(note)
     if before < FEWEST_WEEKS_BEFORE or after < 1:
-        note = f"Not enough data: {before} whole weeks before and {after} after are known; it takes "
-        return give_up(note + f"{FEWEST_WEEKS_BEFORE} before and one after.")
+        note = say(
+            "Not enough data: {before} whole weeks before and {after} after are known; it takes {minimum} before and "
+            "one after.",
+            before=before,
+            after=after,
+            minimum=FEWEST_WEEKS_BEFORE,
+        )
+        return give_up(note)
     intercept = intercept or scale == "log"
     y, x = kept.iloc[:, 0].to_numpy(), kept.iloc[:, 1:].to_numpy()
     gaps, weights = _fit(y, x, np.arange(before), intercept)
@@ -103,7 +114,7 @@ def synthetic_control(
     fit = 1 - error / variance if variance > 0 else float(error < 1e-20)
     table = pd.DataFrame({"group": names, "weight_rate": weights}, columns=list(WEIGHT_COLUMNS))
     if fit < BAD_FIT_RATE:
-        note = "No mix of the other groups comes near this one before the start, so nothing is concluded."
+        note = say("No mix of the other groups comes near this one before the start, so nothing is concluded.")
         return give_up(note, fit_rate=fit, weights=table)
     blocks = min(MOST_BLOCKS, max(FITTED_BLOCKS, before // LONG_BLOCK_WEEKS))
     effect, low, high, p = estimate_effect(
@@ -184,11 +195,15 @@ def _try_earlier(y: np.ndarray, x: np.ndarray, before: int, after: int, intercep
 def _list_notes(gone: list[str], donors: int) -> tuple[str, ...]:
     notes = []
     if gone:
-        named = ", ".join(gone[:5]) + (" and others" if len(gone) > 5 else "")
-        notes.append(f"Left out, not known in every week: {named}.")
+        named = say(", ").join(gone[:5])
+        named = say("{names} and others", names=named) if len(gone) > 5 else named
+        notes.append(say("Left out, not known in every week: {names}.", names=named))
     if donors < 19:
         notes.append(
-            f"With {donors} groups to compare with, the placebo test among them cannot show less than "
-            f"{1 / (donors + 1):.0%}."
+            say(
+                "With {count} groups to compare with, the placebo test among them cannot show less than {least:.0%}.",
+                count=donors,
+                least=1 / (donors + 1),
+            )
         )
     return tuple(notes)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.estimate import Estimate, adjust_p_values, compare_estimates, estimate_rate, quantile
 from opslib.measure.experiment.moments import Groups, MetricGroups, Moments, subtract
 from opslib.measure.experiment.split import MISMATCH
@@ -103,9 +104,9 @@ def _estimate(part: MetricGroups, i: int, moments: Moments, rules: Rules) -> Est
     if part.kind == "conversion":
         return estimate_rate(name, round(total), users, confidence=confidence, minimum=max(rules.minimum, 1))
     if users < max(rules.minimum, 2) or per <= 0:
-        note = f"not enough data: {users:,} users, at least {rules.minimum} needed"
+        note = say("not enough data: {count:,.0f} users, at least {minimum} needed", count=users, minimum=rules.minimum)
         if users >= rules.minimum:
-            note = "not enough data: the ratio's denominator is 0 for everybody"
+            note = say("not enough data: the ratio's denominator is 0 for everybody")
         return Estimate(name, None, total, per, None, None, "none", part.metric.unit, confidence, note)
     own = Moments(moments.columns, *(x[None] for x in (moments.count, moments.mean, moments.scatter)))
     wanted = [at for at, c in enumerate(own.columns) if c[0] in "vp"]
@@ -189,8 +190,10 @@ def _compare(
     elif part.kind == "conversion" and 0 < now.numerator + before.numerator < now.denominator + before.denominator:
         row |= _test_shares(control.columns[0], samples, pair)
     elif not error > 0:
-        same = row["difference"] == 0
-        row["note"] = "everybody has the same value" if same else "no scatter within the variants: nothing to test by"
+        if row["difference"] == 0:
+            row["note"] = say("everybody has the same value")
+        else:
+            row["note"] = say("no scatter within the variants: nothing to test by")
     return row
 
 
@@ -271,7 +274,9 @@ def _find_dominant(part: MetricGroups, whole: Moments, pair: Sequence[int]) -> s
         scatter = float(whole.scatter[i, 0, 0])
         excess = float(part.largest[i] - whole.mean[i, 0])
         if scatter > 0 and whole.count[i] > 2 / DOMINANT_SHARE and excess**2 > DOMINANT_SHARE * scatter:
-            return f"one user of value {part.largest[i]:,.10g} makes most of the scatter: set a cap"
+            return say(
+                "one user of value {value:,.10g} makes most of the scatter: set a cap", value=float(part.largest[i])
+            )
     return ""
 
 
@@ -286,7 +291,7 @@ def _find_uneven(part: MetricGroups, whole: Moments, i: int) -> str:
     if error == 0:
         return ""
     p = 2 * ndtr(-abs(float(known[0] / users[0] - known[1] / users[1])) / error)
-    return "outcomes are missing unevenly between the variants" if p < MISMATCH else ""
+    return say("outcomes are missing unevenly between the variants") if p < MISMATCH else ""
 
 
 def _judge(row: dict[Any, Any], part: MetricGroups, rules: Rules) -> str:

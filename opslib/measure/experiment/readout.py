@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.estimate import Estimate, to_plain_record
 from opslib.measure.experiment.comparisons import (
     COMPARISON_COLUMNS,
@@ -152,7 +153,8 @@ def _list_untested(groups: Groups, values: Mapping[tuple[str, str], Estimate]) -
             row |= {"control_users_count": users[0], "users_count": users[i], "immature_count": waiting[0] + waiting[i]}
             row |= {"control_value": values[part.metric.name, groups.variants[0]].value}
             row |= {"variant_value": values[part.metric.name, variant].value}
-            rows.append(row | {"verdict": "not_tested", "method": "none", "note": "the split is not what was planned"})
+            note = say("the split is not what was planned")
+            rows.append(row | {"verdict": "not_tested", "method": "none", "note": note})
     frame = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     numbers = list(COMPARISON_COLUMNS[6:-3])
     return frame.assign(**{c: frame[c].astype(float) for c in numbers})

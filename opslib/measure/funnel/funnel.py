@@ -18,6 +18,7 @@ import pandas as pd
 
 from opslib.data.periods import Calendar, Period
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark, say
 from opslib.measure.activity import sort_segments
 from opslib.measure.cohort_counts import Clock, CohortGrain
 from opslib.measure.estimate import CONFIDENCE, MINIMUM_DENOMINATOR, Estimate, quantile, to_plain_record
@@ -49,6 +50,7 @@ from opslib.measure.funnel.times import (
 
 WINDOW = dt.timedelta(days=7)
 UNITS = ("users", "attempts", "sessions")
+UNIT_NAMES = {"users": mark("users"), "attempts": mark("attempts"), "sessions": mark("sessions")}
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class FunnelResult:
         below = entrants if overall else int(row["entered_count"])
         known = below >= max(self.minimum, 1)
         value, low, high = (float(row[f"{head}_{k}"]) if known else None for k in ("rate", "low", "high"))
-        note = "" if known else f"not enough data: {below:,} {self.unit}, at least {self.minimum} needed"
+        note = "" if known else _note_few(below, self.unit, self.minimum)
         name = f"step{row['step']}_{'overall_' if overall else ''}rate"
         method = self.method if known else "none"
         above = int(row["converted_count"])
@@ -338,10 +340,25 @@ def _tabulate_trend(found: pd.DataFrame, clock: Clock, funnel: Funnel, minimum: 
 
 
 def _note(frame: pd.DataFrame, empty: set[int], funnel: Funnel, unit: FunnelUnit) -> tuple[str, ...]:
-    notes = [f"step {i + 1} ({funnel.steps[i].label}) did not happen in reach of the period" for i in sorted(empty)]
+    notes = [
+        say("step {number} ({step}) did not happen in reach of the period", number=i + 1, step=funnel.steps[i].label)
+        for i in sorted(empty)
+    ]
     entered, late = int(frame["entered_count"].iloc[0]), int(frame["immature_count"].iloc[0])
+    named = say(UNIT_NAMES[unit])
     if not entered:
-        notes.append(f"no {unit} with a whole window entered in the period")
+        notes.append(say("no {unit} with a whole window entered in the period", unit=named))
     if late:
-        notes.append(f"{late:,} {unit} entered whose window is not over: they are in no rate")
+        notes.append(
+            say("{count:,} {unit} entered whose window is not over: they are in no rate", count=late, unit=named)
+        )
     return tuple(notes)
+
+
+def _note_few(count: int, unit: FunnelUnit, least: int) -> str:
+    return say(
+        "not enough data: {count:,} {unit}, at least {least} needed",
+        count=count,
+        unit=say(UNIT_NAMES[unit]),
+        least=least,
+    )

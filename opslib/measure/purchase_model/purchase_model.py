@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.data.periods import Calendar
+from opslib.language import mark, say
 from opslib.measure.estimate import (
     CONFIDENCE,
     MINIMUM_DENOMINATOR,
@@ -40,10 +41,20 @@ BGNBD, GAMMA_GAMMA = ("r", "alpha", "a", "b"), ("p", "q", "v")
 # chance).
 DOUBTED_CORRELATION = 0.1
 REJECTED_CORRELATION = 0.3
-CONTRACTUAL = (
+CONTRACTUAL = mark(
     "these customers subscribe, so the day they leave is known: the sBG model (measure/sbg.py) is the right one, and "
     "what follows suits only what they buy besides"
 )
+CLEARLY_MORE = mark(
+    "customers who buy more often pay clearly more each time: the model of amounts takes the two to be independent, so "
+    "no values are given"
+)
+CLEARLY_LESS = mark(
+    "customers who buy more often pay clearly less each time: the model of amounts takes the two to be independent, so "
+    "no values are given"
+)
+SOMEWHAT_MORE = mark("customers who buy more often pay somewhat more each time, which the model of amounts leaves out")
+SOMEWHAT_LESS = mark("customers who buy more often pay somewhat less each time, which the model of amounts leaves out")
 
 
 @dataclass(frozen=True)
@@ -153,13 +164,17 @@ def correlate_spending(spending: Spending) -> Estimate:
     n, x, z = spending.customers, spending.repeats, spending.mean_amount
     number, name = int(n.sum()), "repeats_amount_correlation_ratio"
     if number < MINIMUM_DENOMINATOR:
-        note = f"not enough data: {number:,} repeat customers, at least {MINIMUM_DENOMINATOR} needed"
+        note = say(
+            "not enough data: {customers:,} repeat customers, at least {least} needed",
+            customers=number,
+            least=MINIMUM_DENOMINATOR,
+        )
         return Estimate(name, None, 0, number, None, None, "none", "ratio", note=note)
     dx, dz = x - np.average(x, weights=n), z - np.average(z, weights=n)
     scatter = math.sqrt((n * dx * dx).sum() * (n * dz * dz).sum())
     # Amounts that are all the same to the last digits do not scatter.
     if scatter <= 1e-9 * float((n * x).sum() * (n * z).sum()) / number:
-        note = "all repeat customers came equally often or paid the same, so nothing can go together"
+        note = say("all repeat customers came equally often or paid the same, so nothing can go together")
         return Estimate(name, None, 0, number, None, None, "none", "ratio", note=note)
     value = float(np.clip((n * dx * dz).sum() / scatter, -1, 1))
     half, middle = quantile() / math.sqrt(number - 3), math.atanh(min(max(value, -0.999999), 0.999999))
@@ -169,34 +184,33 @@ def correlate_spending(spending: Spending) -> Estimate:
 
 def _fit_purchases(histories: Histories, number: int, repeated: int) -> tuple[Maximum | None, str]:
     if not number:
-        return None, "nobody has bought anything yet, so there is nothing to project"
+        return None, say("nobody has bought anything yet, so there is nothing to project")
     if not repeated:
-        return None, "nobody has come back for a second order yet, so there is no rhythm to project"
-    for count, who in ((number, "customers"), (repeated, "customers who came back")):
+        return None, say("nobody has come back for a second order yet, so there is no rhythm to project")
+    bought = mark("not enough data: {customers:,} customers, at least {least} needed")
+    again = mark("not enough data: {customers:,} customers who came back, at least {least} needed")
+    for count, template in ((number, bought), (repeated, again)):
         if count < MINIMUM_DENOMINATOR:
-            return None, f"not enough data: {count:,} {who}, at least {MINIMUM_DENOMINATOR} needed"
+            return None, say(template, customers=count, least=MINIMUM_DENOMINATOR)
     fit = fit_bgnbd(histories)
-    return (fit, "") if fit.converged else (None, "the model of purchases found no best fit: no forecast is made")
+    return (fit, "") if fit.converged else (None, say("the model of purchases found no best fit: no forecast is made"))
 
 
 def _fit_amounts(spending: Spending, correlation: Estimate) -> tuple[Maximum | None, str]:
     number = int(spending.customers.sum())
     if number < MINIMUM_DENOMINATOR:
-        return (
-            None,
-            f"not enough data: {number:,} customers paid for a repeat order, at least {MINIMUM_DENOMINATOR} needed",
+        return None, say(
+            "not enough data: {customers:,} customers paid for a repeat order, at least {least} needed",
+            customers=number,
+            least=MINIMUM_DENOMINATOR,
         )
     if _exceeds(correlation, REJECTED_CORRELATION):
-        return None, (
-            "customers who buy more often pay clearly "
-            + ("more" if (correlation.value or 0) > 0 else "less")
-            + " each time: the model of amounts takes the two to be independent, so no values are given"
-        )
+        return None, say(CLEARLY_MORE if (correlation.value or 0) > 0 else CLEARLY_LESS)
     fit = fit_gamma_gamma(spending)
     if not fit.converged:
-        return None, "the model of amounts found no best fit: no values are given"
+        return None, say("the model of amounts found no best fit: no values are given")
     if np.exp(fit.at[1]) <= 1:
-        return None, "amounts scatter so widely over customers that they have no mean: no values are given"
+        return None, say("amounts scatter so widely over customers that they have no mean: no values are given")
     return fit, ""
 
 
@@ -209,16 +223,18 @@ def _list_notes(
     purchases: Maximum | None, amounts: Maximum | None, correlation: Estimate, unpaid: int, contractual: bool
 ) -> Iterable[str]:
     if contractual:
-        yield CONTRACTUAL
+        yield say(CONTRACTUAL)
     if purchases and purchases.at_bound:
-        yield "customers hardly differ in how often they buy or in how easily they leave: a rough guide only"
+        yield say("customers hardly differ in how often they buy or in how easily they leave: a rough guide only")
     if amounts and _exceeds(correlation, DOUBTED_CORRELATION):
-        more = "more" if (correlation.value or 0) > 0 else "less"
-        yield f"customers who buy more often pay somewhat {more} each time, which the model of amounts leaves out"
+        yield say(SOMEWHAT_MORE if (correlation.value or 0) > 0 else SOMEWHAT_LESS)
     if amounts and np.exp(amounts.at[1]) <= 2:
-        yield "amounts scatter so widely over customers that values have no interval"
+        yield say("amounts scatter so widely over customers that values have no interval")
     if purchases and unpaid:
-        yield f"{unpaid:,} customers came back but brought nothing after refunds: the model of amounts leaves them out"
+        yield say(
+            "{customers:,} customers came back but brought nothing after refunds: the model of amounts leaves them out",
+            customers=unpaid,
+        )
 
 
 def _tabulate(model: str, names: tuple[str, ...], fit: Maximum) -> pd.DataFrame:

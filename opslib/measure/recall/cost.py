@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from opslib.language import mark, say
 from opslib.measure.estimate import CONFIDENCE, Estimate, quantile
 
 METHOD = "Fieller"
-NO_EFFECT = "no clear effect, so there is no cost of an incremental user"
+NO_EFFECT = mark("no clear effect, so there is no cost of an incremental user")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def estimate_unit_cost(
     name, d = "cost_per_incremental_amount", difference
     incremental, cost = d.lift * users, d.cost * users
     if not clear or not d.lift > 0:
-        return Estimate(name, None, cost, incremental, None, None, "none", "amount", confidence, NO_EFFECT)
+        return Estimate(name, None, cost, incremental, None, None, "none", "amount", confidence, say(NO_EFFECT))
     low, high = bound_ratio(d, confidence=confidence)
-    note = "" if high is not None else "the lift may be next to nothing: the cost has no upper end"
+    note = "" if high is not None else say("the lift may be next to nothing: the cost has no upper end")
     return Estimate(name, d.cost / d.lift, cost, incremental, low, high, METHOD, "amount", confidence, note)
 
 

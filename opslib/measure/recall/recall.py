@@ -13,6 +13,7 @@ import pandas as pd
 
 from opslib.data.periods import Calendar
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark, say
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, to_plain_record
 from opslib.measure.experiment.comparisons import Rules
 from opslib.measure.experiment.metrics import Behavior, Metric
@@ -22,6 +23,10 @@ from opslib.measure.experiment.split import SplitCheck, check_split, count_by_at
 from opslib.measure.recall.table import BACK, COLUMNS, REVENUE, estimate_totals, tabulate_row, tabulate_segments
 from opslib.measure.recall.uplift import judge_heterogeneity
 from opslib.measure.recall.users import Assigned, check_campaign, collect_recalls, read_assigned, sum_costs
+
+NO_HOLDOUT = mark("Nobody was held out, so there is nothing to compare: what the win-back brought is not known.")
+NO_TREATED = mark("Nobody was treated, so there is nothing to compare: what the win-back brought is not known.")
+NO_ARMS = mark("Nobody was drawn by then, so there is nothing to compare: what the win-back brought is not known.")
 
 __all__ = ["RecallResult", "measure_recall"]
 
@@ -170,7 +175,7 @@ def measure_recall(
     unlike = judge_heterogeneity(tested["lift_rate"].astype(float), spread.astype(float))
     notes = list(_list_notes(row, assigned, arms, holdout_share, split, days, int(sums["free"].sum())))
     if message_costs and messages is None:
-        notes.append("There is no messages table, so what the messages cost is not known.")
+        notes.append(say("There is no messages table, so what the messages cost is not known."))
     return RecallResult(experiment, as_of, days, readout, totals, table, unlike, tuple(notes))
 
 
@@ -201,24 +206,29 @@ def _list_notes(
 ) -> Iterable[str]:
     held, given = (assigned.counts[arm] for arm in arms)
     if not held or not given:
-        missing = "held out" if given else "treated" if held else "drawn by then"
-        yield f"Nobody was {missing}, so there is nothing to compare: what the win-back brought is not known."
+        yield say(NO_HOLDOUT if given else NO_TREATED if held else NO_ARMS)
     elif holdout_share is None:
-        yield "The planned share of the holdout is not given, so the split is not checked."
+        yield say("The planned share of the holdout is not given, so the split is not checked.")
     if split.verdict == "mismatch":
-        yield "The split is not what was planned, so nothing is concluded: find out why before you read any number."
+        yield say(
+            "The split is not what was planned, so nothing is concluded: find out why before you read any number."
+        )
     if row["immature_count"]:
-        yield (
-            f"{row['immature_count']:,} of {held + given:,} users have not had their {days} days yet and are left out: "
-            "read it again when they have."
+        yield say(
+            "{users:,} of {drawn:,} users have not had their {days} days yet and are left out: read it again when they "
+            "have.",
+            users=row["immature_count"],
+            drawn=held + given,
+            days=days,
         )
     if row["delivered_rate"] is not None:
-        yield (
-            f"A message reached {row['delivered_rate']:.1%} of the treated; all of them count, "
-            "as those whom it would not have reached are in the holdout too."
+        yield say(
+            "A message reached {share:.1%} of the treated; all of them count, as those whom it would not have reached "
+            "are in the holdout too.",
+            share=row["delivered_rate"],
         )
     if free:
-        yield f"{free:,} messages went by channels without a cost and count as free."
+        yield say("{messages:,} messages went by channels without a cost and count as free.", messages=free)
 
 
 def _check_options(

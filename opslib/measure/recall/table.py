@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.estimate import Estimate, adjust_p_values, estimate_rate
 from opslib.measure.experiment.comparisons import Rules, compare_variants, estimate_values
 from opslib.measure.experiment.metrics import Outcomes
@@ -149,7 +150,7 @@ def estimate_totals(
         name = "cost_per_incremental_amount"
         if row["lift_rate"] is None:
             values[name] = Estimate(
-                name, None, row["cost_amount"], 0, None, None, "none", "amount", confidence, note or NO_EFFECT
+                name, None, row["cost_amount"], 0, None, None, "none", "amount", confidence, note or say(NO_EFFECT)
             )
         else:
             held, given = (sums.reindex([arm]).fillna(0.0).iloc[0] for arm in arms)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.errors import InputError, suggest_name
+from opslib.language import mark, say
 from opslib.measure.estimate import (
     MINIMUM_DENOMINATOR,
     Estimate,
@@ -34,6 +35,20 @@ BINS = 20
 # What to randomise: relative rises to show, and the share held out.
 LIFTS = (0.05, 0.1, 0.15, 0.3)
 HOLDOUT_SHARE = 0.1
+UNLIKE = {
+    "score": mark(
+        "The share treated differs between scores by more than chance: the arms were not drawn by one lot, so there is "
+        "no Qini curve."
+    ),
+    "segment": mark(
+        "The share treated differs between segments by more than chance: the arms were not drawn by one lot, so there "
+        "is no Qini curve."
+    ),
+}
+ALL_THE_SAME = {
+    "score": mark("There is no Qini curve: all users have the same score."),
+    "segment": mark("There is no Qini curve: all users have the same segment."),
+}
 SEGMENT_COLUMNS = (
     "segment",
     "treated_count",
@@ -156,9 +171,11 @@ def measure_uplift(
     outcomes, immature, lost = _read_users(users, treated, outcome, score, segment, user, bins, seed)
     kind = outcomes.kinds[0]
     rules = Rules(level, 0.8, minimum, None, False)
-    notes = [f"{lost:,} rows do not say whether the user was treated and are left out."] if lost else []
+    notes = []
+    if lost:
+        notes.append(say("{rows:,} rows do not say whether the user was treated and are left out.", rows=lost))
     if immature:
-        notes.append(f"{immature:,} users have no outcome yet and are left out.")
+        notes.append(say("{users:,} users have no outcome yet and are left out.", users=immature))
     everybody = arrange_groups(aggregate_outcomes(outcomes), outcomes, _ARMS)
     values = estimate_values(everybody, rules)
     compared, _ = compare_variants(everybody, values, rules)
@@ -170,7 +187,7 @@ def measure_uplift(
     by = "score" if score else "segment"
     table = pd.DataFrame(columns=list(SEGMENT_COLUMNS))
     curve = pd.DataFrame(columns=list(CURVE_COLUMNS))
-    qini = Estimate(f"qini_{unit}", None, 0.0, given, None, None, "none", unit, 1 - level, "not enough data")
+    qini = Estimate(f"qini_{unit}", None, 0.0, given, None, None, "none", unit, 1 - level, say("not enough data"))
     if not drawn:
         plan, said = _plan(outcomes, kind, held, given, randomised)
         return UpliftResult("", held + given, immature, uplift, qini, curve, table, None, None, plan, (*notes, *said))
@@ -180,14 +197,11 @@ def measure_uplift(
     counted = _sum_groups(outcomes, by)
     balance = _judge_balance(counted)
     if balance is not None and balance < MISMATCH:
-        notes.append(
-            f"The share treated differs between {by}s by more than chance: the arms were not drawn by one lot, "
-            "so there is no Qini curve."
-        )
+        notes.append(say(UNLIKE[by]))
     elif min(held, given) < minimum:
-        notes.append(f"There is no Qini curve: at least {minimum} users are needed in both arms.")
+        notes.append(say("There is no Qini curve: at least {least} users are needed in both arms.", least=minimum))
     elif counted["part"].nunique() < 2:
-        notes.append(f"There is no Qini curve: all users have the same {by}.")
+        notes.append(say(ALL_THE_SAME[by]))
     else:
         curve, qini = draw_qini(counted, by, given, unit, level)
     return UpliftResult(by, held + given, immature, uplift, qini, curve, table, unlike, balance, None, tuple(notes))
@@ -305,7 +319,7 @@ def _compare_segments(outcomes: Outcomes, rules: Rules) -> tuple[pd.DataFrame, f
 def _estimate(name: str, row: pd.Series, given: int, unit: Unit, level: float, drawn: bool) -> Estimate:
     value = row["difference"]
     if not drawn or value != value:
-        note = row["note"] if drawn else "nobody was drawn by lot"
+        note = row["note"] if drawn else say("nobody was drawn by lot")
         return Estimate(name, None, 0.0, given, None, None, "none", unit, 1 - level, note)
     low, high = (None if row[c] != row[c] else float(row[c]) for c in ("difference_low", "difference_high"))
     return Estimate(name, float(value), float(value) * given, given, low, high, row["method"], unit, 1 - level)
@@ -316,27 +330,34 @@ def _plan(
 ) -> tuple[ExperimentPlan | None, list[str]]:
     """What to randomise where nobody was held out by lot."""
     if not held + given:
-        return None, ["There are no users with an outcome."]
+        return None, [say("There are no users with an outcome.")]
     table = outcomes.table
     seen = table.aggregate(mean=table.v0.mean(), spread=table.v0.std(how="sample")).to_pandas().iloc[0]
     base, spread = float(seen["mean"]), float(seen["spread"])
     if randomised:
-        who = "held out" if given else "treated"
-        said = f"Nobody was {who}, so what messages bring is not known."
+        nobody = mark("Nobody was held out, so what messages bring is not known.")
+        said = say(nobody if given else mark("Nobody was treated, so what messages bring is not known."))
     else:
-        said = "These messages went to chosen users, so whoever got one differs in other ways too: no uplift is told."
+        said = say(
+            "These messages went to chosen users, so whoever got one differs in other ways too: no uplift is told."
+        )
     options = {"relative": LIFTS, "control_share": HOLDOUT_SHARE}
     if kind == "conversion" and 0 < base < 1:
         plan = plan_experiment(base=base, **options)  # type: ignore[arg-type]
     elif kind == "mean" and base > 0 and spread > 0:
         plan = plan_experiment(base=base, deviation=spread, **options)  # type: ignore[arg-type]
     else:
-        return None, [said, "Hold out one user in ten by lot next time."]
+        return None, [said, say("Hold out one user in ten by lot next time.")]
     size = plan.sizes.dropna(subset="total_users_count").set_index("relative_difference")["total_users_count"]
     shown = next((f for f in (0.15, 0.1, 0.3) if f in size.index), None)
-    advice = "Hold out one user in ten by lot next time"
-    need = "" if shown is None else f": {size[shown]:,.0f} users show a rise of {shown:.0%}"
-    return plan, [said, f"{advice}{need}."]
+    if shown is None:
+        return plan, [said, say("Hold out one user in ten by lot next time.")]
+    advice = say(
+        "Hold out one user in ten by lot next time: {users:,.0f} users show a rise of {rise:.0%}.",
+        users=size[shown],
+        rise=shown,
+    )
+    return plan, [said, advice]
 
 
 def _check_columns(users: ir.Table, treated: str, outcome: str, score: str, segment: str, user: str, bins: int) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from opslib.data.periods import Calendar
 from opslib.errors import InputError
+from opslib.language import say
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, quantile, to_plain_record
 from opslib.measure.rfm.customers import summarize_customers
 
@@ -124,8 +125,13 @@ def _draw_curve(frame: pd.DataFrame) -> pd.DataFrame:
 def _estimate_share(frame: pd.DataFrame, top: pd.DataFrame) -> Estimate:
     number, whole, held = int(frame["customers"].sum()), float(frame["brought"].sum()), float(top["brought"].sum())
     if number < MINIMUM_DENOMINATOR or not whole > 0:
-        few = f"not enough data: {number:,} customers, at least {MINIMUM_DENOMINATOR} needed"
-        note = few if number < MINIMUM_DENOMINATOR else "nobody has brought anything, refunds taken off"
+        note = say("nobody has brought anything, refunds taken off")
+        if number < MINIMUM_DENOMINATOR:
+            note = say(
+                "not enough data: {customers:,} customers, at least {least} needed",
+                customers=number,
+                least=MINIMUM_DENOMINATOR,
+            )
         return Estimate("top_share_rate", None, held, whole, None, None, "none", "rate", note=note)
     share, cut, size = held / whole, float(top["lowest"].min()), int(top["customers"].sum())
     rate = size / number

@@ -13,6 +13,7 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from opslib.data.periods import Calendar
+from opslib.language import mark, say
 from opslib.measure.estimate import Estimate, Unit, estimate_mean, estimate_rate, quantile, to_plain_record
 from opslib.measure.rfm.customers import (
     CELLS,
@@ -46,6 +47,21 @@ __all__ = [
 
 DIMENSIONS: dict[str, Unit] = {"recency_days": "days", "frequency_count": "count", "monetary_amount": "amount"}
 _SHARES = ("customers_rate", "revenue_rate")
+# What to say where everybody is high, or low, in a dimension.
+ALL_ALIKE = {
+    "recent": (
+        mark("everybody is high in how recently they bought: that dimension parts nobody"),
+        mark("everybody is low in how recently they bought: that dimension parts nobody"),
+    ),
+    "frequent": (
+        mark("everybody is high in how often they bought: that dimension parts nobody"),
+        mark("everybody is low in how often they bought: that dimension parts nobody"),
+    ),
+    "valuable": (
+        mark("everybody is high in for how much they bought: that dimension parts nobody"),
+        mark("everybody is low in for how much they bought: that dimension parts nobody"),
+    ),
+}
 COLUMNS = (
     "customers_count",
     *(f"customers_{k}" for k in ("rate", "low", "high")),
@@ -259,7 +275,11 @@ def estimate_share_of_sum(name: str, part: tuple[float, float], whole: tuple[flo
     """
     top, bottom = part[0], whole[0]
     if customers < 20 or not bottom > 0:
-        note = f"not enough data: {customers:,} customers, at least 20 needed" if customers < 20 else "no revenue"
+        note = say("no revenue")
+        if customers < 20:
+            note = say(
+                "not enough data: {customers:,} customers, at least {least} needed", customers=customers, least=20
+            )
         return Estimate(name, None, top, bottom, None, None, "none", "rate", note=note)
     share = top / bottom
     squares = part[1] * (1 - share) ** 2 + max(whole[1] - part[1], 0.0) * share**2
@@ -292,19 +312,21 @@ def _tabulate_scores(customers: ir.Table, scores: int) -> pd.DataFrame:
 
 def _list_notes(number: int, revenue: float, sums: pd.DataFrame, quality: RfmQuality) -> Iterable[str]:
     if not number:
-        yield "nobody has bought anything yet, so there is nobody to part"
+        yield say("nobody has bought anything yet, so there is nobody to part")
         return
     if number < 20:
-        yield f"not enough data: {number:,} customers, at least 20 needed for shares and means"
+        yield say(
+            "not enough data: {customers:,} customers, at least {least} needed for shares and means",
+            customers=number,
+            least=20,
+        )
     if revenue <= 0:
-        yield "refunds take all that was paid, so nobody has a share of revenue"
+        yield say("refunds take all that was paid, so nobody has a share of revenue")
     buyers = sums[sums["customers"] > 0]
-    words = {"recent": "how recently", "frequent": "how often", "valuable": "for how much"}
-    for flag, word in words.items():
+    for flag, (high, low) in ALL_ALIKE.items():
         if number > 1 and buyers[flag].nunique() == 1:
-            side = "high" if bool(buyers[flag].iloc[0]) else "low"
-            yield f"everybody is {side} in {word} they bought: that dimension parts nobody"
+            yield say(high if bool(buyers[flag].iloc[0]) else low)
     if quality.refund_only_count:
-        yield f"{quality.refund_only_count:,} users have refunds but no order: they are in no tier"
+        yield say("{users:,} users have refunds but no order: they are in no tier", users=quality.refund_only_count)
     if quality.indebted_count:
-        yield f"{quality.indebted_count:,} customers got back all that they paid or more"
+        yield say("{customers:,} customers got back all that they paid or more", customers=quality.indebted_count)

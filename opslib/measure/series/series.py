@@ -8,10 +8,18 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from opslib.language import mark, say
 from opslib.measure.estimate import Estimate, Unit, estimate_count, estimate_rate, quantile, to_plain_record
 from opslib.measure.grains import Grain
 
 SeriesKind = Literal["rate", "count", "mean"]
+# Why a period has no value, by its status.
+NO_VALUE = {
+    "too few": mark("not enough data: too few"),
+    "immature": mark("not enough data: immature"),
+    "no data": mark("not enough data: no data"),
+    "partial": mark("not enough data: partial"),
+}
 COLUMNS = ("period_start", "group", "value", "numerator", "denominator", "standard_error", "known_on", "status")
 
 
@@ -58,7 +66,8 @@ class MetricSeries:
         """One period's value as an estimate; without a value where it is not known."""
         rows = self.frame[(self.frame["period_start"] == pd.Timestamp(start)) & (self.frame["group"] == group)]
         if rows.empty or rows["status"].iloc[0] != "known":
-            note = f"not enough data: {rows['status'].iloc[0]}" if len(rows) else f"no data on {start}"
+            status = "" if rows.empty else str(rows["status"].iloc[0])
+            note = say(NO_VALUE[status]) if status else say("no data on {day}", day=start)
             return Estimate(self.metric, None, 0, 0, None, None, "none", self.unit, note=note)
         row = rows.iloc[0]
         if self.kind == "rate":

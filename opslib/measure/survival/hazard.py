@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from opslib.language import say
 from opslib.measure.estimate import adjust_p_values, quantile
 from opslib.measure.survival.curves import LifeCounts
 
@@ -94,7 +95,7 @@ def compare_nodes(counts: LifeCounts, nodes: Mapping[str, tuple[int, int]]) -> p
     frame.insert(0, "node", pd.Series(list(nodes), dtype="str"))
     q = adjust_p_values(frame["p_value"].to_numpy(dtype=float))
     unknown = frame["p_value"].isna()
-    note = pd.Series("", index=frame.index).mask(unknown, "too few users there, or around it, to compare")
+    note = pd.Series("", index=frame.index).mask(unknown, say("too few users there, or around it, to compare"))
     return frame.assign(q_value=q, clear=(q < LEVEL) & (frame["hazard_ratio"] > 1).to_numpy(dtype=bool), note=note)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from opslib.errors import InputError
+from opslib.language import say
 from opslib.measure.activity import sort_segments
 from opslib.measure.churn.spells import need_columns
 from opslib.measure.estimate import MINIMUM_DENOMINATOR, Estimate, to_plain, to_plain_record
@@ -99,7 +100,11 @@ class SurvivalResult:
         row = rows.to_dict("records")[0]
         name, at_risk = f"survival_{tenure}_{self.unit}s_rate", int(row["at_risk_count"])
         if pd.isna(row["survival_rate"]):
-            note = f"not enough data: {at_risk:,} users watched that long, at least {self.minimum} needed"
+            note = say(
+                "not enough data: {users:,} users watched that long, at least {least} needed",
+                users=at_risk,
+                least=self.minimum,
+            )
             return Estimate(name, None, 0, at_risk, None, None, "none", "rate", note=note)
         value, low, high = (float(row[f"survival_{k}"]) for k in ("rate", "low", "high"))
         return Estimate(name, value, value * at_risk, at_risk, low, high, METHOD, "rate")
@@ -318,21 +323,31 @@ def _write_notes(
 ) -> tuple[str, ...]:
     notes = []
     if users < minimum:
-        notes.append(f"Not enough data: {users:,} users, at least {minimum} needed.")
+        notes.append(say("Not enough data: {users:,} users, at least {least} needed.", users=users, least=minimum))
     if users and not left:
-        notes.append("Nobody left: there is no moment of leaving to look at.")
+        notes.append(say("Nobody left: there is no moment of leaving to look at."))
     if users and left == users:
-        notes.append("Everybody left.")
+        notes.append(say("Everybody left."))
     if immature:
-        notes.append(f"{immature:,} users are too young for it to be known whether they stayed; they are not counted.")
+        notes.append(
+            say(
+                "{users:,} users are too young for it to be known whether they stayed; they are not counted.",
+                users=immature,
+            )
+        )
     if excluded:
         notes.append(
-            f"{excluded:,} users have no usable duration, or left before their tenure began; they are not counted."
+            say(
+                "{users:,} users have no usable duration, or left before their tenure began; they are not counted.",
+                users=excluded,
+            )
         )
     late = int(everybody.entered[1:].sum())
     if late:
-        notes.append(f"{late:,} users were first seen after their tenure began, and are counted from then on.")
+        notes.append(
+            say("{users:,} users were first seen after their tenure began, and are counted from then on.", users=late)
+        )
     small = [name for name, counts in groups.items() if int(counts.entered.sum()) < minimum]
     if small:
-        notes.append(f"Too few users for a curve: {', '.join(small)}.")
+        notes.append(say("Too few users for a curve: {segments}.", segments=say(", ").join(small)))
     return tuple(notes)

@@ -4,33 +4,46 @@ from __future__ import annotations
 
 from opslib.decide.churn.investigation import ChurnInvestigation
 from opslib.decide.churn.leaving import list_moments
+from opslib.language import join_sentences, mark, say
 from opslib.present.churn.words import name_reason
 from opslib.present.words import format_number, suggest_actions
 
 # What may be done about a reason, by how its name begins.
 REMEDIES = {
-    "coupon": "remind holders a few days before the end, by lot at first, and look again in a month",
-    "ticket": "answer such tickets first, and write to those whose ticket is open",
-    "complaint": "answer complaints first, and write to those who complained",
-    "error": "mend the error first, then write to those who saw it",
-    "price": "try the old price on part of those concerned, by lot",
-    "message": "write less often to part of them, by lot",
-    "not_used": "show it to part of those who have not used it, by lot",
-    "stopped_using": "ask those who stopped what they use instead",
+    "coupon": mark("remind holders a few days before the end, by lot at first, and look again in a month"),
+    "ticket": mark("answer such tickets first, and write to those whose ticket is open"),
+    "complaint": mark("answer complaints first, and write to those who complained"),
+    "error": mark("mend the error first, then write to those who saw it"),
+    "price": mark("try the old price on part of those concerned, by lot"),
+    "message": mark("write less often to part of them, by lot"),
+    "not_used": mark("show it to part of those who have not used it, by lot"),
+    "stopped_using": mark("ask those who stopped what they use instead"),
+}
+
+# When to write, before the moment at which most leave.
+BEFORE_MOMENT = {
+    "day": mark(
+        "Write to users on day {day} after the first day, before the days on which most leave; leave a tenth alone by "
+        "lot."
+    ),
+    "month": mark(
+        "Write to users on month {day} after the first day, before the months on which most leave; leave a tenth alone "
+        "by lot."
+    ),
 }
 
 
 @suggest_actions.register
 def _suggest_actions(churn: ChurnInvestigation) -> list[str]:
     actions = [*_act_on_rise(churn), *_act_on_reason(churn), *_act_on_moment(churn), *_act_on_plan(churn)]
-    return actions or ["Nothing stands out: keep what is done, and look again next month."]
+    return actions or [say("Nothing stands out: keep what is done, and look again next month.")]
 
 
 def _act_on_rise(churn: ChurnInvestigation) -> list[str]:
     result = churn.leaving.churn
     if result is None or not result.rise.clear:
         return []
-    return ["Churn has risen three months running, beyond chance: name somebody who answers for it this week."]
+    return [say("Churn has risen three months running, beyond chance: name somebody who answers for it this week.")]
 
 
 def _act_on_reason(churn: ChurnInvestigation) -> list[str]:
@@ -38,26 +51,24 @@ def _act_on_reason(churn: ChurnInvestigation) -> list[str]:
         return []
     row = churn.reasons.causes.named.iloc[0]
     reason = str(row["reason"])
-    remedy = next(
-        (r for start, r in REMEDIES.items() if reason.startswith(start)), "try a remedy on part of them, by lot"
-    )
-    sure = "" if row["evidence"] == "natural_experiment" else " It may only go with leaving, so test it."
-    return [f"About {name_reason(reason)}: {remedy}.{sure}"]
+    other = mark("try a remedy on part of them, by lot")
+    remedy = next((r for start, r in REMEDIES.items() if reason.startswith(start)), other)
+    sure = "" if row["evidence"] == "natural_experiment" else say("It may only go with leaving, so test it.")
+    said = say("About {reason}: {remedy}.", reason=name_reason(reason), remedy=say(remedy))
+    return [join_sentences([said, sure])]
 
 
 def _act_on_moment(churn: ChurnInvestigation) -> list[str]:
+    after_payment = mark(
+        "Write to users on day {day} after a payment, before the days on which most leave; leave a tenth alone by lot."
+    )
     actions = []
-    for result, since in (
-        (churn.leaving.survival, "the first day"),
-        (churn.leaving.since_payment, "a payment"),
-    ):
-        for row in [] if result is None else list_moments(result).head(1).to_dict("records"):
-            day = max(int(row["tenure_first"]) - 1, 0)
-            unit = "" if result is None else result.unit
-            actions.append(
-                f"Write to users on {unit} {day} after {since}, before the {unit}s on which most leave; leave a tenth "
-                "alone by lot."
-            )
+    for result in (churn.leaving.survival, churn.leaving.since_payment):
+        if result is None:
+            continue
+        template = after_payment if result is churn.leaving.since_payment else BEFORE_MOMENT[result.unit]
+        for row in list_moments(result).head(1).to_dict("records"):
+            actions.append(say(template, day=max(int(row["tenure_first"]) - 1, 0)))
     return actions
 
 
@@ -69,8 +80,13 @@ def _act_on_plan(churn: ChurnInvestigation) -> list[str]:
     held = int(plan.segments["holdout_count"].sum())
     if not treated:
         return []
-    cost = format_number(plan.cost_amount, "amount", currency=churn.currency)
     return [
-        f"Win back: {treated:,} customers can be written to for {cost}, {held:,} are left alone by lot (seed "
-        f"{plan.seed}). Write the list out only when it is sent: opslib recall-list."
+        say(
+            "Win back: {treated:,} customers can be written to for {cost}, {held:,} are left alone by lot (seed "
+            "{seed}). Write the list out only when it is sent: opslib recall-list.",
+            treated=treated,
+            cost=format_number(plan.cost_amount, "amount", currency=churn.currency),
+            held=held,
+            seed=plan.seed,
+        )
     ]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis
-from opslib.present.funnel.words import DECISIONS, name_metric
-from opslib.present.words import name_segment, suggest_actions
+from opslib.language import join_sentences, say
+from opslib.present.funnel.trial_words import say_decision
+from opslib.present.funnel.words import name_problem
+from opslib.present.words import name_group, name_segment, suggest_actions
 
 
 @suggest_actions.register
 def _suggest_actions(diagnosis: FunnelDiagnosis) -> list[str]:
     actions = [*_act_on_tracking(diagnosis), *_act_on_culprit(diagnosis), *_act_on_trial(diagnosis)]
     actions += _act_on_plan(diagnosis)
-    return actions or ["Nothing moved beyond chance: leave the funnel alone, and look again next week."]
+    return actions or [say("Nothing moved beyond chance: leave the funnel alone, and look again next week.")]
 
 
 def _act_on_tracking(diagnosis: FunnelDiagnosis) -> list[str]:
@@ -23,8 +25,11 @@ def _act_on_tracking(diagnosis: FunnelDiagnosis) -> list[str]:
     broken = problems[problems["problem"].isin(["no outcome", "only outcomes", "null burst", "volume gap"])]
     if broken.empty:
         return []
-    named = [f"{p['dimension']} {p['value']} ({p['problem']})" for p in broken.head(3).to_dict("records")]
-    return [f"First ask whether the tracking broke: {', '.join(named)}."]
+    named = [
+        say("{users} ({problem})", users=name_group(p["dimension"], p["value"]), problem=name_problem(p))
+        for p in broken.head(3).to_dict("records")
+    ]
+    return [say("First ask whether the tracking broke: {values}.", values=say(", ").join(named))]
 
 
 def _act_on_culprit(diagnosis: FunnelDiagnosis) -> list[str]:
@@ -32,34 +37,47 @@ def _act_on_culprit(diagnosis: FunnelDiagnosis) -> list[str]:
     if culprit is None or culprit.lost is None or culprit.lost[1] <= 0:
         return []
     before, step = diagnosis.step_names
-    who = name_segment(culprit.name)
+    way = {"users": name_segment(culprit.name), "before": before, "step": step}
     if culprit.state == "open":
-        return [
-            f"Today: try the way from {before} to {step} with {who}, and look at its errors. Until it is mended, take "
-            f"{who} back to what worked."
-        ]
+        text = say(
+            "Today: try the way from {before} to {step} with {users}, and look at its errors. Until it is mended, take "
+            "{users} back to what worked.",
+            **way,
+        )
+        return [text]
     if culprit.state == "unknown":
-        return [f"Look at {who} from {before} to {step} again in a week: whether it is over is not clear yet."]
-    return [
-        f"Write down what ended it for {who}, and watch {before} to {step} by these columns, so that the next fall is "
+        return [
+            say("Look at {users} from {before} to {step} again in a week: whether it is over is not clear yet.", **way)
+        ]
+    learnt = say(
+        "Write down what ended it for {users}, and watch {before} to {step} by these columns, so that the next fall is "
         "seen within days.",
-        f"Write to those who were lost there, about {culprit.lost[0]:,.0f} users: "
-        f"opslib.list_dropped_users lists those who did not get to {step}.",
-    ]
+        **way,
+    )
+    lost = say(
+        "Write to those who were lost there, about {count:,.0f} users: opslib.list_dropped_users lists those who did "
+        "not get to {step}.",
+        count=culprit.lost[0],
+        step=step,
+    )
+    return [learnt, lost]
 
 
 def _act_on_trial(diagnosis: FunnelDiagnosis) -> list[str]:
     if diagnosis.trial is None:
         return []
-    result, goal = diagnosis.trial.result, diagnosis.trial.goal
-    decision = result.decision
-    name = result.experiment.replace("_", " ")
-    reason = DECISIONS.get(decision.reason, decision.reason).format(metric=name_metric(decision.metric, goal))
-    text = f"Experiment {name}: {reason}."
+    decision, more = diagnosis.trial.result.decision, ""
     if decision.decision == "go_on" and decision.more_users_count:
-        text += f" About {decision.more_users_count:,} more users are needed"
-        text += f", {decision.more_days:,} days at the rate so far." if decision.more_days else "."
-    return [text]
+        needed = {"count": decision.more_users_count}
+        if decision.more_days:
+            more = say(
+                "About {count:,} more users are needed, {days:,} days at the rate so far.",
+                days=decision.more_days,
+                **needed,
+            )
+        else:
+            more = say("About {count:,} more users are needed.", **needed)
+    return [join_sentences([say_decision(diagnosis.trial), more])]
 
 
 def _act_on_plan(diagnosis: FunnelDiagnosis) -> list[str]:
@@ -73,13 +91,30 @@ def _act_on_plan(diagnosis: FunnelDiagnosis) -> list[str]:
     before, step = diagnosis.step_names
     culprit = diagnosis.culprit
     if culprit is not None and culprit.state == "open":
-        who, what = f"{name_segment(culprit.name)} who get to {before}", "a repair that closes the whole gap"
+        users = say("{users} who get to {step}", users=name_segment(culprit.name), step=before)
+        effect = say("a repair that closes the whole gap")
     else:
         able = able[able["entry_days"] <= able["entry_days"].min() * 4]
         row = able.iloc[0]
-        who, what = f"everybody who gets to {before}", f"a gain of {row['relative_difference']:.0%} at {step}"
-    days = "" if pd.isna(row["total_days"]) else f", {row['total_days']:,.0f} days in all"
-    return [
-        f"Test before you believe: by lot among {who}, {row['control_users_count']:,.0f} with the change and as many "
-        f"without show {what} ({100 * row['difference']:+.1f} points){days}."
-    ]
+        users = say("everybody who gets to {step}", step=before)
+        effect = say("a gain of {gain:.0%} at {step}", gain=row["relative_difference"], step=step)
+    test = {
+        "users": users,
+        "effect": effect,
+        "count": row["control_users_count"],
+        "points": 100 * row["difference"],
+    }
+    if pd.isna(row["total_days"]):
+        text = say(
+            "Test before you believe: by lot among {users}, {count:,.0f} with the change and as many without show "
+            "{effect} ({points:+.1f} points).",
+            **test,
+        )
+    else:
+        text = say(
+            "Test before you believe: by lot among {users}, {count:,.0f} with the change and as many without show "
+            "{effect} ({points:+.1f} points), {days:,.0f} days in all.",
+            days=row["total_days"],
+            **test,
+        )
+    return [text]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import datetime as dt
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis
 from opslib.explain.change import ChangeExplanation
-from opslib.measure.estimate import Change, Estimate
+from opslib.language import join_clauses, join_sentences, mark, say
+from opslib.measure.estimate import Change
+from opslib.measure.experiment.before_after import BeforeAfterResult
 from opslib.measure.funnel.funnel import FunnelResult
+from opslib.present.funnel.culprit_words import say_culprit, say_now, say_share
+from opslib.present.funnel.trial_words import say_trial, say_window
 from opslib.present.words import (
     describe,
     describe_scope,
-    format_change,
     format_estimate,
-    format_number,
     format_points,
     list_limits,
     name_segment,
@@ -23,80 +26,101 @@ from opslib.present.words import (
     write_sentence,
 )
 
-DECISIONS = {
-    "primary_gained": "ship it: it gains, and nothing that must hold got worse",
-    "sample_ratio_mismatch": "stop: users were not split as planned, so nothing can be concluded; repair the split",
-    "guardrail_broken": "stop: {metric} got worse by more than is accepted",
-    "primary_lost": "stop: it loses",
-    "gain_too_small": "stop: a gain worth having is ruled out",
-    "no_clear_effect": "stop: no effect is clear, and no more users come",
-    "not_enough_data": "go on: too few users have had their whole window",
-    "guardrail_unclear": "go on: it gains, but whether {metric} holds is not clear",
-    "not_clear_yet": "go on: not clear yet",
-    "no_primary_metric": "go on: no metric decides",
+REPAIRS = {
+    "moved": mark("more than chance"),
+    "within_chance": mark("within chance"),
+    "not_enough_data": mark("too few users to say"),
 }
-METRIC_NAMES = {"goal_rate": "went on to {goal}", "revenue_amount": "revenue a user", "complaint_rate": "complained"}
-VERDICTS = {
-    "gain": "gain",
-    "loss": "loss",
-    "unclear": "not clear",
-    "holds": "holds",
-    "broken": "broken",
-    "not_enough_data": "not enough data",
-    "not_tested": "not tested",
+PROBLEMS = {
+    "new value": mark("new value"),
+    "vanished value": mark("vanished value"),
+    "volume gap": mark("volume gap"),
+    "null burst": mark("null burst"),
+    "no outcome": mark("no outcome"),
+    "only outcomes": mark("only outcomes"),
 }
+EXAMPLE = '[funnels.NAME] steps = ["...", "..."]'
 
 
 @describe.register
 def _describe_funnel(diagnosis: FunnelDiagnosis) -> list[str]:
-    parts = [_say_overall(diagnosis), _say_step(diagnosis), say_culprit(diagnosis), _say_now(diagnosis)]
-    return [s for s in [*parts, say_trial(diagnosis)] if s]
+    parts = [_say_overall(diagnosis), _say_step(diagnosis), say_culprit(diagnosis), say_now(diagnosis)]
+    trial = "" if diagnosis.trial is None else say_trial(diagnosis.trial, diagnosis.path.window)
+    return [s for s in [*parts, trial] if s]
 
 
 @describe_scope.register
 def _describe_scope(diagnosis: FunnelDiagnosis) -> str:
     scope, path = diagnosis.scope, diagnosis.path
-    name = f"{path.name.replace('_', ' ')}: " if path.name else ""
-    days = f"those who entered from {scope.now.start} to {scope.as_of}"
-    text = f"{scope.data.playbook.company.name}, {name}{' > '.join(path.labels)}, within {say_window(path.window)}, "
-    text += f"{name_users(scope.segment)}, {days}"
-    return text + (f", compared with {scope.before.start} to {scope.before.last_day}." if scope.before else ".")
-
-
-def say_window(window: dt.timedelta) -> str:
-    """A window in days or, if shorter, in hours.
-
-    >>> say_window(dt.timedelta(days=7)), say_window(dt.timedelta(hours=12)), say_window(dt.timedelta(days=1.5))
-    ('7 days', '12 hours', '1.5 days')
-    """
-    days = window / dt.timedelta(days=1)
-    number, unit = (days, "day") if days >= 1 else (24 * days, "hour")
-    return f"{number:g} {unit}{'' if number == 1 else 's'}"
+    steps = " > ".join(path.labels)
+    covered = {
+        "company": scope.data.playbook.company.name,
+        "path": say("{name}: {steps}", name=path.name.replace("_", " "), steps=steps) if path.name else steps,
+        "window": say_window(path.window),
+        "users": name_users(scope.segment),
+        "first": scope.now.start,
+        "last": scope.as_of,
+    }
+    if scope.before is None:
+        return say("{company}, {path}, within {window}, {users}, those who entered from {first} to {last}.", **covered)
+    return say(
+        "{company}, {path}, within {window}, {users}, those who entered from {first} to {last}, compared with "
+        "{before_first} to {before_last}.",
+        before_first=scope.before.start,
+        before_last=scope.before.last_day,
+        **covered,
+    )
 
 
 def _say_change(change: Change | None) -> str:
     if change is None or change.difference is None or change.low is None or change.high is None:
         return ""
     text = format_points(change.difference, change.low, change.high)
-    return text if change.clear else f"{text}, within chance"
+    return text if change.clear else say("{change}, within chance", change=text)
 
 
 def _say_overall(diagnosis: FunnelDiagnosis) -> str:
     labels, now = diagnosis.path.labels, diagnosis.whole
-    last = len(labels)
-    overall = now.estimate(last, overall=True)
-    first = now.steps.iloc[0]
+    overall = now.estimate(len(labels), overall=True)
     if not overall.known:
-        waiting = int(first["immature_count"])
-        text = f"{int(first['converted_count']):,} users with a whole window of {say_window(now.window)} entered"
-        text += f" ({waiting:,} more have not had theirs yet)" if waiting else ""
-        return f"{text}: too few to say anything of the funnel."
-    text = f"Of {overall.denominator:,.0f} users who entered at {labels[0]}, {overall.numerator:,.0f} got to "
-    text += f"{labels[-1]}: {format_estimate(overall)}"
+        return _say_too_few(now)
+    reached = {
+        "entered": overall.denominator,
+        "first": labels[0],
+        "reached": overall.numerator,
+        "last": labels[-1],
+        "share": format_estimate(overall),
+    }
     change = _say_change(diagnosis.change(overall=True))
     if change:
-        text += f", {change} against the period before"
-    return f"{text}.{_say_absent(diagnosis)}"
+        text = say(
+            "Of {entered:,.0f} users who entered at {first}, {reached:,.0f} got to {last}: {share}, {change} against "
+            "the period before.",
+            change=change,
+            **reached,
+        )
+    else:
+        text = say(
+            "Of {entered:,.0f} users who entered at {first}, {reached:,.0f} got to {last}: {share}.",
+            **reached,
+        )
+    return join_sentences([text, _say_absent(diagnosis)])
+
+
+def _say_too_few(now: FunnelResult) -> str:
+    first = now.steps.iloc[0]
+    waiting = int(first["immature_count"])
+    entered = {"count": int(first["converted_count"]), "window": say_window(now.window)}
+    if waiting:
+        return say(
+            "{count:,} users with a whole window of {window} entered ({waiting:,} more have not had theirs yet): too "
+            "few to say anything of the funnel.",
+            waiting=waiting,
+            **entered,
+        )
+    return say(
+        "{count:,} users with a whole window of {window} entered: too few to say anything of the funnel.", **entered
+    )
 
 
 def _say_absent(diagnosis: FunnelDiagnosis) -> str:
@@ -104,7 +128,10 @@ def _say_absent(diagnosis: FunnelDiagnosis) -> str:
     empty = next((i for i, n in enumerate(counts) if not n), None)
     if empty is None or not empty:
         return ""
-    return f" Nobody got to {diagnosis.path.labels[empty]}: either the step is broken, or its event is not recorded."
+    return say(
+        "Nobody got to {step}: either the step is broken, or its event is not recorded.",
+        step=diagnosis.path.labels[empty],
+    )
 
 
 def _say_step(diagnosis: FunnelDiagnosis) -> str:
@@ -113,16 +140,29 @@ def _say_step(diagnosis: FunnelDiagnosis) -> str:
     if change is None or change.difference is None or split is None or split.steps.empty:
         return _say_largest_drop(diagnosis.whole, diagnosis.path.labels)
     row = split.steps.iloc[diagnosis.step - 2]
-    effect = format_points(row["effect_rate"], row["effect_low"], row["effect_high"])
-    rates = f"from {before} to {step} went {change.before.value:.1%} of {change.before.denominator:,.0f} before and "
-    rates += f"{change.now.value:.1%} of {change.now.denominator:,.0f} now ({_say_change(change)})"
+    rates = say(
+        "from {before} to {step} went {was:.1%} of {was_count:,.0f} before and {now:.1%} of {now_count:,.0f} now "
+        "({change})",
+        before=before,
+        step=step,
+        was=change.before.value,
+        was_count=change.before.denominator,
+        now=change.now.value,
+        now_count=change.now.denominator,
+        change=_say_change(change),
+    )
     if not split.overall.clear and not change.clear:
-        return f"No step moved beyond chance; the largest move is that {rates}."
+        return say("No step moved beyond chance; the largest move is that {rates}.", rates=rates)
+    effect = format_points(row["effect_rate"], row["effect_low"], row["effect_high"])
     share = row["share_of_change_rate"]
-    whole = f"{effect} of the whole"
     if pd.notna(share) and 0 < share <= 1.5:
-        whole += f", {share:.0%} of its change"
-    return f"The step that moved it most: {rates}. That is {whole}."
+        return say(
+            "The step that moved it most: {rates}. That is {effect} of the whole, {share:.0%} of its change.",
+            rates=rates,
+            effect=effect,
+            share=share,
+        )
+    return say("The step that moved it most: {rates}. That is {effect} of the whole.", rates=rates, effect=effect)
 
 
 def _say_largest_drop(now: FunnelResult, labels: list[str]) -> str:
@@ -130,145 +170,51 @@ def _say_largest_drop(now: FunnelResult, labels: list[str]) -> str:
     if rows.empty or not int(now.steps["converted_count"].iloc[0]):
         return ""
     i = int(rows["dropped_count"].to_numpy().argmax()) + 1
-    return (
-        f"Most users are lost from {labels[i - 1]} to {labels[i]}: {int(rows['dropped_count'].iloc[i - 1]):,} of them."
+    return say(
+        "Most users are lost from {before} to {step}: {count:,} of them.",
+        before=labels[i - 1],
+        step=labels[i],
+        count=int(rows["dropped_count"].iloc[i - 1]),
     )
-
-
-def say_culprit(diagnosis: FunnelDiagnosis) -> str:
-    """Which users the change of the step sits in."""
-    culprit = diagnosis.culprit
-    if culprit is None or culprit.explanation is None:
-        return ""
-    change = diagnosis.change(diagnosis.step)
-    if not culprit.segment:
-        if change is None or change.difference is None:
-            return ""
-        note = culprit.explanation.note.rstrip(".")
-        if not change.clear and not culprit.explanation.localised:
-            return f"No group of users stands out: {note}." if note else ""
-        return (
-            f"It sits in no group of users: {note}. Look for what changed for everybody: a release, a price, a season."
-        )
-    inside, outside = culprit.inside, culprit.outside
-    assert inside is not None and outside is not None
-    who = name_segment(culprit.name)
-    text = f"It sits in {who}: {_say_share(inside)} went on, against {_say_share(outside)} of everybody else"
-    if culprit.expected is not None and culprit.lost is not None:
-        lost, low, high = culprit.lost
-        by = (
-            "as users alike but for the new value"
-            if culprit.yardstick == "peers"
-            else "as before, moved like everybody else"
-        )
-        verb = "lost" if lost > 0 else "won"
-        low, high = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
-        text += f"; {culprit.expected:.1%} would have been usual ({by}), so about {abs(lost):,.0f} users "
-        text += f"[{low:,.0f} to {high:,.0f}] were {verb} at this step"
-    return f"{text}.{_say_kind(diagnosis)}"
-
-
-def _say_share(estimate: Estimate) -> str:
-    return (
-        f"{format_number(estimate.value, 'rate')} of {estimate.denominator:,.0f}"
-        if estimate.known
-        else f"{estimate.numerator:,.0f} of {estimate.denominator:,.0f}"
-    )
-
-
-def _say_kind(diagnosis: FunnelDiagnosis) -> str:
-    """Mix or rate, in words."""
-    culprit = diagnosis.culprit
-    if culprit is None or not culprit.segment:
-        return ""
-    new = name_segment(" & ".join(f"{column}={value}" for column, value in culprit.new.items())) if culprit.new else ""
-    return {
-        "new": f" Nobody had {new} before.",
-        "rate": " Their rate moved; it is not that there are more or fewer of them.",
-        "mix": " Their rate did not move: there are more or fewer of them.",
-        "both": " Both their rate and their number moved.",
-        "unmoved": " Everybody else moved, and they did not.",
-    }.get(culprit.kind, "")
-
-
-def _say_now(diagnosis: FunnelDiagnosis) -> str:
-    culprit = diagnosis.culprit
-    if culprit is None or not culprit.state or culprit.ending is None:
-        return ""
-    recent, before = culprit.ending.recent, diagnosis.step_names[0]
-    days = f"In the last {culprit.ending.days} days that are known"
-    if culprit.state == "gone":
-        users = f"{recent.denominator:,.0f} of them" if recent.denominator else "none of them"
-        return f"{days} only {users} got to {before}: it is all but over.".replace("only none", "none")
-    if not recent.known:
-        return f"{days} {recent.denominator:,.0f} of them got to {before}: too few to say whether it is over."
-    states = {"open": "it is not over", "over": "it is over", "unknown": "whether it is over is not clear"}
-    usual = culprit.ending.expected_rate
-    against = "" if usual != usual else f", against {usual:.1%} that would be usual"
-    text = f"{days} {format_estimate(recent)} of {recent.denominator:,.0f} of them went on{against}"
-    return f"{text}: {states[culprit.state]}."
-
-
-def say_trial(diagnosis: FunnelDiagnosis) -> str:
-    """What the experiment says, in a sentence."""
-    trial = diagnosis.trial
-    if trial is None:
-        return ""
-    result = trial.result
-    text = f"Experiment {result.experiment.replace('_', ' ')}: "
-    decision = result.decision
-    reason = DECISIONS.get(decision.reason, decision.reason)
-    text += reason.format(metric=name_metric(decision.metric, trial.goal))
-    rows = result.comparisons[result.comparisons["metric"] == "goal_rate"]
-    rows = rows[rows["variant"] == decision.variant] if decision.variant else rows
-    if len(rows) and pd.notna(rows["difference"].iloc[0]):
-        row = rows.iloc[0]
-        always = result.looks == "always"
-        low, high = (row[f"always_{e}"] if always else row[f"difference_{e}"] for e in ("low", "high"))
-        text += f". Of {row['users_count']:,.0f} users with {str(row['variant']).replace('_', ' ')} "
-        text += f"{row['variant_value']:.1%} got to {trial.goal} within {say_window(diagnosis.path.window)}, of "
-        text += f"{row['control_users_count']:,.0f} with {result.control} {row['control_value']:.1%}: "
-        text += format_points(row["difference"], low, high)
-        text += ", an interval that holds however often one looks" if always else ""
-    if result.split.verdict == "doubtful":
-        text += f". The split is doubtful (chance of one so uneven {result.split.p_value:.1%})"
-    return f"{text}."
-
-
-def name_metric(name: str, goal: str) -> str:
-    """A metric of the experiment, for people."""
-    return METRIC_NAMES.get(name, name.replace("_", " ")).format(goal=goal)
 
 
 @list_limits.register
 def _list_limits(diagnosis: FunnelDiagnosis) -> list[str]:
-    limits = list(diagnosis.scope.notes)
-    if diagnosis.path.guessed:
-        limits.append(
-            f"Nobody named a funnel, so {' > '.join(diagnosis.path.labels)} is a guess: the events that most users "
-            'have. Name yours in the playbook: [funnels.NAME] steps = ["...", "..."].'
-        )
-    waiting = int(diagnosis.whole.steps["immature_count"].iloc[0])
-    if waiting:
-        limits.append(f"{waiting:,} users entered whose window is not over; they are in no rate.")
-    if diagnosis.whole.excluded_count:
-        limits.append(f"{diagnosis.whole.excluded_count:,} users are left out because of an excluded event.")
-    counted = [n for n in diagnosis.whole.notes if "did not happen" in n or "entered in the period" in n]
-    limits += [write_sentence(n) for n in counted]
+    limits = [*diagnosis.scope.notes, *_limit_path(diagnosis)]
     culprit = diagnosis.culprit
     if culprit is not None and culprit.explanation is not None:
-        tested = culprit.explanation.tested_count
-        limits.append(
-            f"{tested:,} groups of users were compared at this step, and those named stand out beyond what looking at "
-            "so many brings by chance. Why they do, the data do not say."
+        text = say(
+            "{count:,} groups of users were compared at this step, and those named stand out beyond what looking at "
+            "so many brings by chance. Why they do, the data do not say.",
+            count=culprit.explanation.tested_count,
         )
-        limits += _limit_values(culprit.explanation)
+        limits += [text, *_limit_values(culprit.explanation)]
     if culprit is not None and culprit.repair is not None:
         limits.append(
-            "Before and after a repair is a description: what else changed in these days is in the difference too."
+            say("Before and after a repair is a description: what else changed in these days is in the difference too.")
         )
-    limits += [f"{section}: not shown, it needs {table}." for section, table in diagnosis.missing.items()]
-    return limits
+    needs = diagnosis.missing.items()
+    return limits + [say("{section}: not shown, it needs {need}.", section=say(s), need=say(need)) for s, need in needs]
+
+
+def _limit_path(diagnosis: FunnelDiagnosis) -> list[str]:
+    """Steps that are a guess, and who is in no rate."""
+    limits, whole = [], diagnosis.whole
+    if diagnosis.path.guessed:
+        text = say(
+            "Nobody named a funnel, so {steps} is a guess: the events that most users have. Name yours in the "
+            "playbook: {example}.",
+            steps=" > ".join(diagnosis.path.labels),
+            example=EXAMPLE,
+        )
+        limits.append(text)
+    waiting = int(whole.steps["immature_count"].iloc[0])
+    if waiting:
+        limits.append(say("{count:,} users entered whose window is not over; they are in no rate.", count=waiting))
+    if whole.excluded_count:
+        limits.append(say("{count:,} users are left out because of an excluded event.", count=whole.excluded_count))
+    # The last note says how many wait, as was said above.
+    return limits + [write_sentence(n) for n in (whole.notes[:-1] if waiting else whole.notes)]
 
 
 def _limit_values(explanation: ChangeExplanation) -> list[str]:
@@ -277,33 +223,59 @@ def _limit_values(explanation: ChangeExplanation) -> list[str]:
     limits = [write_sentence(w) for w in explanation.warnings if "=" not in w]
     moved = problems[problems["problem"].isin(["new value", "vanished value"])]
     if len(moved):
-        named = ", ".join(name_segment(f"{r['dimension']}={r['value']}") for r in moved.head(4).to_dict("records"))
-        more = f" and {len(moved) - 4} more" if len(moved) > 4 else ""
-        limits.append(f"Only one of the two periods has {named}{more}: such groups have no rate to compare.")
+        limits.append(_limit_moved([_name_value(r) for r in moved.to_dict("records")]))
     for row in problems[~problems.index.isin(moved.index)].head(4).to_dict("records"):
-        where = name_segment(f"{row['dimension']}={row['value']}")
-        limits.append(write_sentence(f"{where}: {row['problem']}, as when tracking breaks"))
+        text = say("{users}: {problem}, as when tracking breaks", users=_name_value(row), problem=name_problem(row))
+        limits.append(write_sentence(text))
     return limits
+
+
+def _limit_moved(values: list[str], most: int = 4) -> str:
+    named = say(", ").join(values[:most])
+    if len(values) <= most:
+        return say("Only one of the two periods has {values}: such groups have no rate to compare.", values=named)
+    return say(
+        "Only one of the two periods has {values} and {count} more: such groups have no rate to compare.",
+        values=named,
+        count=len(values) - most,
+    )
+
+
+def _name_value(problem: Mapping[Hashable, Any]) -> str:
+    return name_segment(f"{problem['dimension']}={problem['value']}")
+
+
+def name_problem(problem: Mapping[Hashable, Any]) -> str:
+    """What looks as if tracking broke, for people."""
+    name = str(problem["problem"])
+    return say(PROBLEMS.get(name, name))
 
 
 def say_repair(diagnosis: FunnelDiagnosis) -> str:
     """Before and after a repair, in a sentence; what is needed where it cannot be said."""
-    repair = None if diagnosis.culprit is None else diagnosis.culprit.repair
-    if repair is None:
-        return (
+    culprit = diagnosis.culprit
+    if culprit is None or culprit.repair is None:
+        return say(
             "Before and after: name the day of a repair in fixed_on, with at least seven days known on either side of "
             "it, and the step's rate is compared."
         )
-    verdicts = {
-        "moved": "more than chance",
-        "within_chance": "within chance",
-        "not_enough_data": "too few users to say",
-    }
+    compared = _say_repaired(culprit.repair)
+    parts = " & ".join(f"{column}={value}" for column, value in culprit.lasting.items())
+    if not parts:
+        return say("Before and after the repair: {compared}. A description, not a proof.", compared=compared)
+    return say(
+        "Before and after the repair ({users}): {compared}. A description, not a proof.",
+        users=name_segment(parts),
+        compared=compared,
+    )
+
+
+def _say_repaired(repair: BeforeAfterResult) -> str:
     change = repair.change
-    text = f"{_say_share(change.before)} went on before and {_say_share(change.now)} after"
-    if change.difference is not None:
-        text += f", {format_change(change).removesuffix(', within chance')}"
-    assert diagnosis.culprit is not None
-    parts = " & ".join(f"{column}={value}" for column, value in diagnosis.culprit.lasting.items())
-    who = f" ({name_segment(parts)})" if parts else ""
-    return f"Before and after the repair{who}: {text}; {verdicts[repair.verdict]}. A description, not a proof."
+    rates = {"before": say_share(change.before), "after": say_share(change.now)}
+    if change.difference is None:
+        text = say("{before} went on before and {after} after", **rates)
+    else:
+        points = say("{points:+.1f} points", points=100 * change.difference)
+        text = say("{before} went on before and {after} after, {points}", points=points, **rates)
+    return join_clauses([text, say(REPAIRS[repair.verdict])])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from opslib.decide.growth.model import GrowthModel
+from opslib.language import mark, say
+from opslib.measure.acquisition import BudgetShiftResult
 from opslib.measure.estimate import Change, compare_estimates
-from opslib.present.growth.words import LATER_MONTHS, name_lever, rank_levers
+from opslib.present.growth.names import name_lever
+from opslib.present.growth.words import LATER_MONTHS, add_clause, format_counts, rank_levers
 from opslib.present.words import format_number, name_segment, suggest_actions
 
 # A channel that brings half of all users, or takes half of the money, is a risk by itself.
@@ -24,7 +29,7 @@ def _suggest_actions(model: GrowthModel) -> list[str]:
         *_act_on_behavior(model),
         *_act_on_concentration(model),
     ]
-    return actions or ["Nothing here asks for a decision: keep going, and look again in a week."]
+    return actions or [say("Nothing here asks for a decision: keep going, and look again in a week.")]
 
 
 def _act_on_fall(model: GrowthModel) -> list[str]:
@@ -34,18 +39,31 @@ def _act_on_fall(model: GrowthModel) -> list[str]:
     if active is None or not active.clear or active.difference is None or active.difference > 0:
         return []
     earlier = model.acquisition.before.totals["new_users_count"] if model.acquisition.before else None
-    parts = []
+    text = ""
     if earlier is not None:
         new = compare_estimates(model.acquisition.channels.totals["new_users_count"], earlier)
-        parts.append(f"new users went {_say_move(new)}")
+        text = say("new users went {move}", move=_say_move(new))
     if "d7_rate" in changes and changes["d7_rate"].difference is not None:
-        parts.append(f"their day-7 retention {_say_move(changes['d7_rate'])}")
-    return [f"Active users a day fell {_say_move(active)}: {', '.join(parts)}. Mend first what fell most."]
+        text = add_clause(text, say("their day-7 retention {move}", move=_say_move(changes["d7_rate"])))
+    before, now = _format_ends(active)
+    return [
+        say(
+            "Active users a day fell from {before} to {now}: {parts}. Mend first what fell most.",
+            before=before, now=now, parts=text,
+        )
+    ]  # fmt: skip
 
 
 def _say_move(change: Change) -> str:
+    before, now = _format_ends(change)
+    if change.clear:
+        return say("from {before} to {now}", before=before, now=now)
+    return say("from {before} to {now} (within chance)", before=before, now=now)
+
+
+def _format_ends(change: Change) -> tuple[str, str]:
     before, now = (format_number(e.value, e.unit) for e in (change.before, change.now))
-    return f"from {before} to {now}{'' if change.clear else ' (within chance)'}"
+    return before, now
 
 
 def _act_on_causes(model: GrowthModel) -> list[str]:
@@ -55,47 +73,62 @@ def _act_on_causes(model: GrowthModel) -> list[str]:
         if change is None or not change.clear or (change.difference or 0) > 0:
             return []
         return [
-            f"Next-day retention fell {_say_move(change)}. Add what is known of users to the playbook (channel, "
-            "platform, version): then this notebook says whose fall it is."
+            say(
+                "Next-day retention fell {move}. Add what is known of users to the playbook (channel, platform, "
+                "version): then this notebook says whose fall it is.",
+                move=_say_move(change),
+            )
         ]
     if not explanation.overall.clear or (explanation.overall.difference or 0) > 0:
         return []
     if explanation.causes.empty:
-        return ["Next-day retention fell for everybody alike: look for a release, an outage or a change of tracking."]
+        return [
+            say("Next-day retention fell for everybody alike: look for a release, an outage or a change of tracking.")
+        ]
     row = explanation.causes.iloc[0]
     return [
-        f"Find out what changed for {name_segment(row['segment'])}: next-day retention from {row['before_rate']:.1%} "
-        f"of {row['before_count']:,.0f} to {row['after_rate']:.1%} of {row['after_count']:,.0f} new users."
-    ]
+        say(
+            "Find out what changed for {segment}: next-day retention from {before:.1%} of {before_count:,.0f} to "
+            "{after:.1%} of {after_count:,.0f} new users.",
+            segment=name_segment(row["segment"]), before=row["before_rate"], before_count=row["before_count"],
+            after=row["after_rate"], after_count=row["after_count"],
+        )
+    ]  # fmt: skip
 
 
 def _act_on_shift(model: GrowthModel) -> list[str]:
     shift = model.acquisition.shift
     if shift is None:
         return []
-    actions = []
     rows = {row["channel"]: row for row in shift.by_channel.to_dict("records")}
-    for channel in shift.moved[:3]:
-        row = rows[channel]
-        money = format_number(abs(row["extra_spend_amount"]), "amount", currency=model.currency)
-        days = shift.now.days
-        if row["verdict"] in ("more_users_not_retained", "no_clear_gain"):
-            floor = row["cost_per_extra_retained_low"]
-            least = ""
-            if pd.notna(floor):
-                cost = format_number(float(floor), "amount", currency=model.currency)
-                least = f" (one more user who stays costs at least {cost})"
-            actions.append(
-                f"Take back the {money} more in {days} days for {channel}, or change whom it buys, until the share "
-                f"back on day {shift.retained_day} returns to {row['before_retained_rate']:.0%}{least}."
+    actions = [_act_on_channel(model, shift, rows[channel]) for channel in shift.moved[:3]]
+    return [action for action in actions if action]
+
+
+def _act_on_channel(model: GrowthModel, shift: BudgetShiftResult, row: dict[Any, Any]) -> str:
+    money = format_number(abs(row["extra_spend_amount"]), "amount", currency=model.currency)
+    values = {"money": money, "days": shift.now.days, "channel": row["channel"]}
+    if row["verdict"] in ("more_users_not_retained", "no_clear_gain"):
+        values |= {"day": shift.retained_day, "share": row["before_retained_rate"]}
+        floor = row["cost_per_extra_retained_low"]
+        if pd.isna(floor):
+            return say(
+                "Take back the {money} more in {days} days for {channel}, or change whom it buys, until the share back "
+                "on day {day} returns to {share:.0%}.",
+                **values,
             )
-        elif row["verdict"] == "fewer_retained":
-            actions.append(
-                f"Put the {money} that was cut in {days} days back into {channel}: users who stay were lost."
-            )
-        elif row["verdict"] == "more_retained":
-            actions.append(f"Go on raising {channel} in steps, and read the next step here before the one after.")
-    return actions
+        return say(
+            "Take back the {money} more in {days} days for {channel}, or change whom it buys, until the share back on "
+            "day {day} returns to {share:.0%} (one more user who stays costs at least {cost}).",
+            cost=format_number(float(floor), "amount", currency=model.currency), **values,
+        )  # fmt: skip
+    if row["verdict"] == "fewer_retained":
+        return say(
+            "Put the {money} that was cut in {days} days back into {channel}: users who stay were lost.", **values
+        )
+    if row["verdict"] == "more_retained":
+        return say("Go on raising {channel} in steps, and read the next step here before the one after.", **values)
+    return ""
 
 
 def _act_on_payback(model: GrowthModel) -> list[str]:
@@ -110,10 +143,13 @@ def _act_on_payback(model: GrowthModel) -> list[str]:
             continue
         age, ratio = ages[-1]
         actions.append(
-            f"Lower what {row['group']} costs: a user costs "
-            f"{format_number(row['cac_amount'], 'amount', currency=model.currency)} and has brought back "
-            f"{ratio.value:.0%} of it after {age} days."
-        )
+            say(
+                "Lower what {channel} costs: a user costs {cost} and has brought back {share:.0%} of it after {days} "
+                "days.",
+                channel=row["group"], cost=format_number(row["cac_amount"], "amount", currency=model.currency),
+                share=ratio.value, days=age,
+            )
+        )  # fmt: skip
     return actions
 
 
@@ -123,10 +159,13 @@ def _act_on_lever(model: GrowthModel) -> list[str]:
         return []
     row = ranked.iloc[0]
     return [
-        f"Plan for {name_lever(model, row['lever'])}: worth {row['difference']:,.0f} users a day after {LATER_MONTHS} "
-        f"months [{row['difference_low']:,.0f} to {row['difference_high']:,.0f}]. Name an owner, and test what "
-        "is to move it on part of the users first."
-    ]
+        say(
+            "Plan for {lever}: worth {difference:,.0f} users a day after {months} months {interval}. Name an owner, "
+            "and test what is to move it on part of the users first.",
+            lever=name_lever(model, row["lever"]), difference=row["difference"], months=LATER_MONTHS,
+            interval=format_counts(row["difference_low"], row["difference_high"]),
+        )
+    ]  # fmt: skip
 
 
 def _act_on_behavior(model: GrowthModel) -> list[str]:
@@ -135,19 +174,24 @@ def _act_on_behavior(model: GrowthModel) -> list[str]:
     if proposal is None:
         return []
     return [
-        f"Test whether '{proposal['behavior']}' makes users stay, which so far only goes with it: "
-        f"{proposal['arm_users_count']:,.0f} new users in each of two groups, about "
-        f"{proposal['experiment_days']:,.0f} days, to see a difference of "
-        f"{100 * proposal['experiment_difference_rate']:.1f} points."
-    ]
+        say(
+            "Test whether '{behavior}' makes users stay, which so far only goes with it: {users:,.0f} new users in "
+            "each of two groups, about {days:,.0f} days, to see a difference of {points:.1f} points.",
+            behavior=proposal["behavior"], users=proposal["arm_users_count"], days=proposal["experiment_days"],
+            points=100 * proposal["experiment_difference_rate"],
+        )
+    ]  # fmt: skip
 
 
 def _act_on_concentration(model: GrowthModel) -> list[str]:
-    for kind, words in (("spend", "of the money goes to"), ("new_users", "of new users come from")):
+    for kind, words in (
+        ("spend", mark("Do not depend on one channel: {share:.0%} of the money goes to {channel}.")),
+        ("new_users", mark("Do not depend on one channel: {share:.0%} of new users come from {channel}.")),
+    ):
         found = model.acquisition.channels.concentration.get(kind)
         if found is None or found.largest is None or not found.largest_rate.known:
             continue
         share = found.largest_rate.value or 0.0
         if LARGE_SHARE <= share < 1:
-            return [f"Do not depend on one channel: {share:.0%} {words} {found.largest}."]
+            return [say(words, share=share, channel=found.largest)]
     return []

@@ -9,30 +9,33 @@ import pandas as pd
 
 from opslib.decide.growth.cell import CohortCell
 from opslib.decide.growth.model import GrowthModel
+from opslib.language import mark, say
 from opslib.measure.estimate import Estimate
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView, TableView
+from opslib.present.growth.names import count_grains
+from opslib.present.growth.words import add_clause
 from opslib.present.parts import make_legend, make_tooltips
 from opslib.present.portraits import list_traits
-from opslib.present.words import format_change, format_number, name_segment
+from opslib.present.words import format_number, name_segment
 
-NONE_CHOSEN = (
+NONE_CHOSEN = mark(
     "A week of new users: nothing to show, because none is chosen. Name its first day in cohort_week, and the weeks "
     "since in cohort_age, as in the rows and columns of the triangle."
 )
 VERDICTS = {
-    "low": "lower than weeks differ by chance",
-    "high": "higher than weeks differ by chance",
-    "usual": "no more than weeks differ by chance",
-    "unknown": "too few users or weeks to say whether that is usual",
+    "low": mark("lower than weeks differ by chance"),
+    "high": mark("higher than weeks differ by chance"),
+    "usual": mark("no more than weeks differ by chance"),
+    "unknown": mark("too few users or weeks to say whether that is usual"),
 }
 MOST_CAUSES = 3
 KINDS = {
-    "rate": "they came back at another rate",
-    "mix": "there were more or fewer of them",
-    "both": "their rate and their number differ",
-    "unmoved": "all others differ, and they do not",
+    "rate": mark("they came back at another rate"),
+    "mix": mark("there were more or fewer of them"),
+    "both": mark("their rate and their number differ"),
+    "unmoved": mark("all others differ, and they do not"),
 }
 
 
@@ -40,7 +43,7 @@ def plot_cell(model: GrowthModel) -> ChartView | ListView:
     """The share that came back so many weeks later, of the chosen week's new users and of each other week's."""
     cell = model.cell
     if cell is None:
-        return ListView([NONE_CHOSEN])
+        return ListView([say(NONE_CHOSEN)])
     own = cell.change.now
     row: dict[str, Any] = {"retention_rate": own.value, "retention_low": own.low, "retention_high": own.high}
     row |= {"cohort_start": cell.choice.week, "users_count": own.denominator, "retained_count": own.numerator}
@@ -48,11 +51,11 @@ def plot_cell(model: GrowthModel) -> ChartView | ListView:
     if own.value is None:
         return ListView([say_cell(cell)])
     frame = frame.sort_values("cohort_start", ignore_index=True)
-    chosen, others = f"Week from {cell.choice.week}", "Other weeks"
+    chosen, others = say("Week from {week}", week=cell.choice.week), say("Other weeks")
     frame["which"] = [chosen if day == cell.choice.week else others for day in frame["cohort_start"]]
     frame["week"] = frame.pop("cohort_start").astype(str)
     base = base_chart(frame).encode(
-        x=alt.X("week:O", title="Week of the first active day", axis=alt.Axis(labelAngle=-35, grid=False)),
+        x=alt.X("week:O", title=say("Week of the first active day"), axis=alt.Axis(labelAngle=-35, grid=False)),
         color=alt.Color(
             "which:N",
             scale=alt.Scale(domain=[chosen, others], range=[theme.RED, theme.GREY]),
@@ -60,28 +63,30 @@ def plot_cell(model: GrowthModel) -> ChartView | ListView:
         ),
         tooltip=make_tooltips(
             {
-                "week:O": ("New users of the week from", ""),
-                "retention_rate:Q": ("Share active", ".1%"),
-                "retention_low:Q": ("Low (95%)", ".1%"),
-                "retention_high:Q": ("High (95%)", ".1%"),
-                "retained_count:Q": ("Active", ","),
-                "users_count:Q": ("New users", ","),
+                "week:O": (say("New users of the week from"), ""),
+                "retention_rate:Q": (say("Share active"), ".1%"),
+                "retention_low:Q": (say("Low (95%)"), ".1%"),
+                "retention_high:Q": (say("High (95%)"), ".1%"),
+                "retained_count:Q": (say("Active"), ","),
+                "users_count:Q": (say("New users"), ","),
             }
         ),
     )
     age = _say_age(cell.choice.age_weeks)
-    y = alt.Y("retention_low:Q", title=f"Share active {age} later", axis=alt.Axis(format=".0%"))
+    y = alt.Y("retention_low:Q", title=say("Share active {age} later", age=age), axis=alt.Axis(format=".0%"))
     chart = base.mark_rule(strokeWidth=3, opacity=0.45).encode(y=y, y2="retention_high:Q")
     chart += base.mark_point(filled=True, size=70, opacity=1).encode(y="retention_rate:Q")
     rest = cell.change.before
-    title = f"New users of {cell.choice.week}: {own.value:.1%} came back {age} later"
-    title += f", {rest.value:.1%} of the other weeks’" if rest.value is not None else ""
+    title = say("New users of {week}: {rate:.1%} came back {age} later", week=cell.choice.week, rate=own.value, age=age)
+    if rest.value is not None:
+        title = add_clause(title, say("{rate:.1%} of the other weeks’", rate=rest.value))
     labels = {
-        "which": "Which", "week": "New users of the week from", "retention_rate": "Share active",
-        "retention_low": "Low (95%)", "retention_high": "High (95%)", "retained_count": "Active",
-        "users_count": "New users",
+        "which": say("Which"), "week": say("New users of the week from"), "retention_rate": say("Share active"),
+        "retention_low": say("Low (95%)"), "retention_high": say("High (95%)"), "retained_count": say("Active"),
+        "users_count": say("New users"),
     }  # fmt: skip
-    return view_chart(chart, title, "Points with 95% intervals by week; the chosen week stands out.", frame, labels)
+    text = say("Points with 95% intervals by week; the chosen week stands out.")
+    return view_chart(chart, title, text, frame, labels)
 
 
 def show_cell(model: GrowthModel) -> ListView:
@@ -98,44 +103,63 @@ def show_cell_users(model: GrowthModel) -> TableView | ListView:
         return ListView([])
     result = cell.portrait
     if result is None:
-        return ListView(["Who came back: nothing to show, because it needs users with attributes, such as channel."])
-    table = list_traits(result, group="Came back", rest="Did not", name="growth-cell")
-    return table or ListView([f"Who came back: nothing to show, because {result.note or 'nothing can be compared'}."])
+        text = say("Who came back: nothing to show, because it needs users with attributes, such as channel.")
+        return ListView([text])
+    # Together, so that a translation can tell these two groups from users who came back after a long absence.
+    group, rest = say("Came back / Did not").split(" / ")
+    reason = result.note or say("nothing can be compared")
+    return list_traits(result, group=group, rest=rest, name="growth-cell") or ListView(
+        [say("Who came back: nothing to show, because {reason}.", reason=reason)]
+    )
 
 
 def say_cell(cell: CohortCell) -> str:
     """The chosen cell against the other weeks, in a sentence."""
     own, rest = cell.change.now, cell.change.before
-    text = f"Of the new users of the week from {cell.choice.week}, {_say_share(own)} came back "
-    text += f"{_say_age(cell.choice.age_weeks)} later"
+    values = {"week": cell.choice.week, "share": _say_share(own), "age": _say_age(cell.choice.age_weeks)}
     if cell.change.difference is None:
-        return f"{text}: {VERDICTS['unknown']}."
-    text += f"; of the {len(cell.weeks)} other weeks’ at that age {_say_share(rest)}"
-    text += f" ({format_change(cell.change).removesuffix(', within chance')}). With {cell.cells_count} cells to pick "
-    return f"{text}from, that is {VERDICTS[cell.verdict]}."
+        return say(
+            "Of the new users of the week from {week}, {share} came back {age} later: {verdict}.",
+            verdict=say(VERDICTS["unknown"]), **values,
+        )  # fmt: skip
+    points = say("{points:+.1f} points", points=100 * cell.change.difference)
+    return say(
+        "Of the new users of the week from {week}, {share} came back {age} later; of the {count} other weeks’ at that "
+        "age {rest} ({change}). With {cells} cells to pick from, that is {verdict}.",
+        count=len(cell.weeks), rest=_say_share(rest), change=points, cells=cell.cells_count,
+        verdict=say(VERDICTS[cell.verdict]), **values,
+    )  # fmt: skip
 
 
 def _say_causes(model: GrowthModel, cell: CohortCell) -> list[str]:
     explanation = cell.explanation
     if explanation is None:
-        missing = model.missing.get("Who moved retention")
-        return [f"Where the difference sits: not shown, it needs {missing}."] if missing else []
+        need = model.missing.get("Who moved retention")
+        text = mark("Where the difference sits: not shown, it needs {need}.")
+        return [say(text, need=say(need))] if need else []
     if explanation.causes.empty:
-        return [f"The difference sits in no group of users: {explanation.note.rstrip('.')}."]
+        reason = explanation.note.rstrip(".")
+        return [say("The difference sits in no group of users: {reason}.", reason=reason)]
     return [
-        f"Against the other weeks, {name_segment(str(row['segment']))} stands out: "
-        f"{format_number(row['after_rate'], 'rate')} of {row['after_count']:,.0f} came back, "
-        f"{format_number(row['before_rate'], 'rate')} of {row['before_count']:,.0f} in the other weeks; "
-        f"{KINDS[str(row['kind'])]}."
+        say(
+            "Against the other weeks, {segment} stands out: {rate} of {count:,.0f} came back, {before_rate} of "
+            "{before_count:,.0f} in the other weeks; {kind}.",
+            segment=name_segment(str(row["segment"])),
+            rate=format_number(row["after_rate"], "rate"),
+            count=row["after_count"],
+            before_rate=format_number(row["before_rate"], "rate"),
+            before_count=row["before_count"],
+            kind=say(KINDS[str(row["kind"])]),
+        )
         for row in explanation.causes.head(MOST_CAUSES).to_dict("records")
     ]
 
 
 def _say_share(estimate: Estimate) -> str:
-    share = f"{format_number(estimate.value, 'rate')} of " if estimate.known else ""
-    count = f"{estimate.denominator:,.0f}"
-    return f"{share}{count}" if share else f"{estimate.numerator:,.0f} of {count}"
+    if not estimate.known:
+        return say("{part:,.0f} of {count:,.0f}", part=estimate.numerator, count=estimate.denominator)
+    return say("{rate} of {count:,.0f}", rate=format_number(estimate.value, "rate"), count=estimate.denominator)
 
 
 def _say_age(weeks: int) -> str:
-    return f"{weeks} {'week' if weeks == 1 else 'weeks'}"
+    return count_grains(weeks, "week")

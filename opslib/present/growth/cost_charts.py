@@ -6,11 +6,12 @@ import altair as alt
 import pandas as pd
 
 from opslib.decide.growth.model import GrowthModel
+from opslib.language import join_clauses, mark, say
 from opslib.measure.lifetime_value import LifetimeValueResult
 from opslib.present import theme
 from opslib.present.charts import view_chart
 from opslib.present.display import ChartView, ListView
-from opslib.present.growth.words import VERDICT_NAMES
+from opslib.present.growth.names import BASES, VERDICT_NAMES, name_value
 from opslib.present.parts import (
     MOST_ROWS,
     cut_name,
@@ -24,20 +25,20 @@ from opslib.present.parts import (
 from opslib.present.words import format_number
 
 COSTS = {
-    "cac": "A new user",
-    "cost_per_activated": "One active 3 days of 7",
-    "cost_per_d7": "One back on day 7",
-    "cost_per_d30": "One back on day 30",
+    "cac": mark("A new user"),
+    "cost_per_activated": mark("One active 3 days of 7"),
+    "cost_per_d7": mark("One back on day 7"),
+    "cost_per_d30": mark("One back on day 30"),
 }
 SPEND = ["spend_amount", "before_spend_amount", "extra_spend_amount", "spend_change_rate"]
 VALUE_GROUPS = 6
 # A panel's heading holds the month of pay-back too.
 PANEL_NAME = 14
 STATUS_LABELS = {
-    "paid_back": "paid back",
-    "may_have_paid_back": "may have paid back",
-    "not_paid_back": "not paid back",
-    "not_enough_data": "too few buyers",
+    "paid_back": mark("paid back"),
+    "may_have_paid_back": mark("may have paid back"),
+    "not_paid_back": mark("not paid back"),
+    "not_enough_data": mark("too few buyers"),
 }
 
 
@@ -46,10 +47,12 @@ def plot_costs(model: GrowthModel) -> ChartView | ListView:
     groups = model.acquisition.channels.by_group
     rows = groups[groups["cac_amount"].notna()] if "cac_amount" in groups.columns else groups.head(0)
     if rows.empty:
-        return say_missing(model, "Cost of new users", "no channel has both spend and enough new users")
+        reason = say("no channel has both spend and enough new users")
+        return say_missing(model, mark("Cost of new users"), reason)
     rows = rows.head(MOST_ROWS).sort_values("cac_amount")
     parts = []
-    for name, kind in COSTS.items():
+    names = {name: say(kind) for name, kind in COSTS.items()}
+    for name, kind in names.items():
         if f"{name}_amount" not in rows.columns:
             continue
         part = rows[["group", "spend_amount", "new_users_count"]].assign(kind=kind)
@@ -58,21 +61,24 @@ def plot_costs(model: GrowthModel) -> ChartView | ListView:
     frame = pd.concat(parts, ignore_index=True).dropna(subset=["amount"])
     order = rows["group"].tolist()
     total = model.acquisition.channels.totals.get("cac_amount")
-    title = f"What a user costs, by channel ({model.currency})"
+    title = say("What a user costs, by channel ({currency})", currency=model.currency)
     if total is not None and total.known:
         cheap, dear = (
             f"{cut_name(row['group'])} {format_number(row['cac_amount'], 'amount')}"
             for row in (rows.iloc[0], rows.iloc[-1])
         )
-        title = f"A new user costs {format_number(total.value, 'amount', currency=model.currency)}"
-        title += f": from {cheap} to {dear}" if len(rows) > 1 else ""
-    kinds = [k for k in COSTS.values() if (frame["kind"] == k).any()]
+        cost = format_number(total.value, "amount", currency=model.currency)
+        title = say("A new user costs {cost}", cost=cost)
+        if len(rows) > 1:
+            title = say("A new user costs {cost}: from {cheap} to {dear}", cost=cost, cheap=cheap, dear=dear)
+    kinds = [k for k in names.values() if (frame["kind"] == k).any()]
     panels = [_draw_cost(frame[frame["kind"] == kind], kind, order, model, i) for i, kind in enumerate(kinds)]
     labels = {
-        "group": "Channel", "kind": "Cost of", "amount": model.currency, "low": "Low (95%)", "high": "High (95%)",
-        "spend_amount": f"Spend ({model.currency})", "new_users_count": "New users",
+        "group": say("Channel"), "kind": say("Cost of"), "amount": model.currency, "low": say("Low (95%)"),
+        "high": say("High (95%)"), "spend_amount": say("Spend ({currency})", currency=model.currency),
+        "new_users_count": say("New users"),
     }  # fmt: skip
-    text = "Points with 95% intervals by channel, in one panel for each kind of user; each has a scale of its own."
+    text = say("Points with 95% intervals by channel, in one panel for each kind of user; each has a scale of its own.")
     return view_chart(alt.hconcat(*panels, spacing=14), title, text, frame, labels)
 
 
@@ -85,13 +91,13 @@ def _draw_cost(frame: pd.DataFrame, kind: str, order: list[str], model: GrowthMo
         color=alt.value(theme.NOW_COLOR),
         tooltip=make_tooltips(
             {
-                "group:N": ("Channel", ""),
-                "kind:N": ("Cost of", ""),
+                "group:N": (say("Channel"), ""),
+                "kind:N": (say("Cost of"), ""),
                 "amount:Q": (model.currency, ",.2f"),
-                "low:Q": ("Low (95%)", ",.2f"),
-                "high:Q": ("High (95%)", ",.2f"),
-                "spend_amount:Q": (f"Spend ({model.currency})", ",.0f"),
-                "new_users_count:Q": ("New users", ","),
+                "low:Q": (say("Low (95%)"), ",.2f"),
+                "high:Q": (say("High (95%)"), ",.2f"),
+                "spend_amount:Q": (say("Spend ({currency})", currency=model.currency), ",.0f"),
+                "new_users_count:Q": (say("New users"), ","),
             }
         ),
     )  # fmt: skip
@@ -100,17 +106,19 @@ def _draw_cost(frame: pd.DataFrame, kind: str, order: list[str], model: GrowthMo
 
 def plot_budget_shift(model: GrowthModel) -> ChartView | ListView:
     """What moved spend brought: more new users, and more who stay, by channel."""
-    shift, section = model.acquisition.shift, "What moved spend brought"
+    shift, section = model.acquisition.shift, mark("What moved spend brought")
     if shift is None:
         need = model.missing.get("Cost of new users") or model.missing.get("New users by channel")
-        reason = f"it needs table {need}" if need else "there are no days before to compare with"
+        reason = say("there are no days before to compare with")
+        if need:
+            reason = say("it needs table {table}", table=say(need))
         return say_missing(model, section, reason)
     rows = shift.by_channel
     rows = rows[rows["extra_users_low"].notna()].head(MOST_ROWS) if len(rows) else rows
     if rows.empty:
-        return say_missing(model, section, shift.note or "no channel has enough new users in both periods")
+        return say_missing(model, section, shift.note or say("no channel has enough new users in both periods"))
     day = shift.retained_day
-    kinds = {"users": "New users", "retained": f"New users back on day {day}"}
+    kinds = {"users": say("New users"), "retained": say("New users back on day {day}", day=day)}
     parts = []
     for name, kind in kinds.items():
         part = rows[["channel", *SPEND, "verdict"]].assign(kind=kind)
@@ -118,39 +126,49 @@ def plot_budget_shift(model: GrowthModel) -> ChartView | ListView:
         part[["count", "low", "high"]] = rows[columns].astype(float).round(2).to_numpy()
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
-    frame["verdict"] = frame["verdict"].map(VERDICT_NAMES).fillna("")
-    moved = "Spend moved by more than a fifth"
-    frame["spend"] = [moved if c in shift.moved else "Spend hardly moved" for c in frame["channel"]]
-    title = "What moved spend brought, by channel" if shift.moved else "No channel's spend moved by more than a fifth"
+    frame["verdict"] = [say(VERDICT_NAMES[v]) if v in VERDICT_NAMES else "" for v in frame["verdict"]]
+    moved, unmoved = say("Spend moved by more than a fifth"), say("Spend hardly moved")
+    frame["spend"] = [moved if c in shift.moved else unmoved for c in frame["channel"]]
+    title = say("No channel's spend moved by more than a fifth")
+    if shift.moved:
+        title = say("What moved spend brought, by channel")
     top = rows[rows["channel"].isin(shift.moved) & (rows["verdict"] != "not_enough_data")].head(1)
     if len(top):
         row = top.iloc[0]
-        money = format_number(abs(row["extra_spend_amount"]), "amount", currency=model.currency)
-        title = (
-            f"{money} {'more' if row['extra_spend_amount'] > 0 else 'less'} for {cut_name(row['channel'])}: "
-            f"{row['extra_users_count']:+,.0f} new users, {row['extra_retained_count']:+,.0f} back on day {day}"
+        text = mark("{money} less for {channel}: {users:+,.0f} new users, {retained:+,.0f} back on day {day}")
+        if row["extra_spend_amount"] > 0:
+            text = mark("{money} more for {channel}: {users:+,.0f} new users, {retained:+,.0f} back on day {day}")
+        title = say(
+            text,
+            money=format_number(abs(row["extra_spend_amount"]), "amount", currency=model.currency),
+            channel=cut_name(row["channel"]),
+            users=row["extra_users_count"],
+            retained=row["extra_retained_count"],
+            day=day,
         )
     order = [*(c for c in rows["channel"] if c in shift.moved), *(c for c in rows["channel"] if c not in shift.moved)]
     panels = [
-        _draw_shift(frame[frame["kind"] == kind], kind, order, moved, model, i) for i, kind in enumerate(kinds.values())
+        _draw_shift(frame[frame["kind"] == kind], kind, order, (moved, unmoved), model, i)
+        for i, kind in enumerate(kinds.values())
     ]
     labels = {
-        "channel": "Channel", "kind": "Difference in", "count": "Users", "low": "Low (95%)", "high": "High (95%)",
-        "spend_amount": f"Spend ({model.currency})", "before_spend_amount": "Spend before",
-        "extra_spend_amount": f"Spend, {model.currency} more", "spend_change_rate": "Spend, change",
-        "verdict": "Finding",
+        "channel": say("Channel"), "kind": say("Difference in"), "count": say("Users"), "low": say("Low (95%)"),
+        "high": say("High (95%)"), "spend_amount": say("Spend ({currency})", currency=model.currency),
+        "before_spend_amount": say("Spend before"),
+        "extra_spend_amount": say("Spend, {currency} more", currency=model.currency),
+        "spend_change_rate": say("Spend, change"), "verdict": say("Finding"),
     }  # fmt: skip
-    text = (
+    text = say(
         "Points with 95% intervals by channel: new users and retained users more than before; moved channels in colour."
     )
     return view_chart(alt.hconcat(*panels, spacing=16), title, text, frame, labels)
 
 
 def _draw_shift(
-    frame: pd.DataFrame, kind: str, order: list[str], moved: str, model: GrowthModel, place: int
+    frame: pd.DataFrame, kind: str, order: list[str], moved: tuple[str, str], model: GrowthModel, place: int
 ) -> alt.LayerChart | alt.FacetChart:
     axis = alt.Axis(labels=False, ticks=False, grid=True) if place else alt.Axis(grid=True, ticks=False)
-    colors = alt.Scale(domain=[moved, "Spend hardly moved"], range=[theme.MARKED_COLOR, theme.REST_COLOR])
+    colors = alt.Scale(domain=list(moved), range=[theme.MARKED_COLOR, theme.REST_COLOR])
     base = alt.Chart(
         frame, width=300, height=max(60, 30 * len(order)), title=alt.Title(kind, fontSize=12, frame="group")
     ).encode(
@@ -158,58 +176,53 @@ def _draw_shift(
         color=alt.Color("spend:N", scale=colors, legend=make_legend()),
         tooltip=make_tooltips(
             {
-                "channel:N": ("Channel", ""),
-                "count:Q": (f"{kind}, more", "+,.0f"),
-                "low:Q": ("Low (95%)", "+,.0f"),
-                "high:Q": ("High (95%)", "+,.0f"),
-                "spend_amount:Q": (f"Spend ({model.currency})", ",.0f"),
-                "before_spend_amount:Q": ("Spend before", ",.0f"),
-                "spend_change_rate:Q": ("Spend, change", "+.0%"),
-                "verdict:N": ("Finding", ""),
+                "channel:N": (say("Channel"), ""),
+                "count:Q": (say("{kind}, more", kind=kind), "+,.0f"),
+                "low:Q": (say("Low (95%)"), "+,.0f"),
+                "high:Q": (say("High (95%)"), "+,.0f"),
+                "spend_amount:Q": (say("Spend ({currency})", currency=model.currency), ",.0f"),
+                "before_spend_amount:Q": (say("Spend before"), ",.0f"),
+                "spend_change_rate:Q": (say("Spend, change"), "+.0%"),
+                "verdict:N": (say("Finding"), ""),
             }
         ),
     )
-    points = draw_points(base, "count", "More users than before", form="+,~f", low="low", high="high")
+    points = draw_points(base, "count", say("More users than before"), form="+,~f", low="low", high="high")
     return alt.layer(draw_zero(frame.head(1)), points)
 
 
 def plot_value(model: GrowthModel) -> ChartView | ListView:
     """What an acquired user has brought by month of life, against what the user cost, by channel."""
-    value, section = model.acquisition.value, "Value of new users"
+    value, section = model.acquisition.value, mark("Value of new users")
     if value is None:
-        return say_missing(model, section, "nobody has lived long enough")
+        return say_missing(model, section, say("nobody has lived long enough"))
     frame = _take_months(model, value)
     if frame.empty:
-        return say_missing(model, section, "too few users have bought")
+        return say_missing(model, section, say("too few users have bought"))
     order = list(dict.fromkeys(frame["panel"]))
-    age, earned = _find_oldest(value)
-    title = f"{value.basis.capitalize()} of a new user by month of life ({model.currency})"
-    if earned:
-        title = f"After {age} days a new user brought {model.currency} {earned} of {value.basis}"
-    if model.acquisition.payback is not None:
-        status = model.acquisition.payback.by_group["status"]
-        title += f"; {int((status == 'paid_back').sum())} of {len(status)} channels paid back"
+    title, basis = _title_value(model, value), name_value(value.basis)
+    month, each = say("Month of life"), say("{basis} a user", basis=basis)
     columns = min(3, len(order))
     width = {1: theme.WIDTH, 2: 310}.get(columns, 200)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "month_count:Q",
-            title="Month of life",
+            title=month,
             axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6, labelFlush=False),
         ),
         tooltip=make_tooltips(
             {
-                "group:N": ("Channel", ""),
-                "month_count:Q": ("Month of life", ""),
-                "value_amount:Q": (f"{value.basis.capitalize()} a user", ",.2f"),
-                "value_low:Q": ("Low (95%)", ",.2f"),
-                "value_high:Q": ("High (95%)", ",.2f"),
-                "cac_amount:Q": ("Cost of a new user", ",.2f"),
-                "users_count:Q": ("Users who lived so long", ","),
+                "group:N": (say("Channel"), ""),
+                "month_count:Q": (month, ""),
+                "value_amount:Q": (each, ",.2f"),
+                "value_low:Q": (say("Low (95%)"), ",.2f"),
+                "value_high:Q": (say("High (95%)"), ",.2f"),
+                "cac_amount:Q": (say("Cost of a new user"), ",.2f"),
+                "users_count:Q": (say("Users who lived so long"), ","),
             }
         ),
     )
-    names = [f"{value.basis.capitalize()} a new user brings", "Cost of a new user"]
+    names = [say("{basis} a new user brings", basis=basis), say("Cost of a new user")]
     color = alt.Color(
         "line:N",
         scale=alt.Scale(domain=names, range=[theme.NOW_COLOR, theme.TARGET_COLOR]),
@@ -236,12 +249,34 @@ def plot_value(model: GrowthModel) -> ChartView | ListView:
         .resolve_scale(y="independent")
     )
     labels = {
-        "group": "Channel", "month_count": "Month of life", "value_amount": f"{value.basis.capitalize()} a user",
-        "value_low": "Low (95%)", "value_high": "High (95%)", "cac_amount": "Cost of a new user",
-        "users_count": "Users who lived so long",
+        "group": say("Channel"), "month_count": month, "value_amount": each,
+        "value_low": say("Low (95%)"), "value_high": say("High (95%)"), "cac_amount": say("Cost of a new user"),
+        "users_count": say("Users who lived so long"),
     }  # fmt: skip
-    text = f"Curves of {value.basis} by month of life with 95% bands, by channel; dashed: the cost of a new user."
+    text = say(
+        "Curves of {basis} by month of life with 95% bands, by channel; dashed: the cost of a new user.",
+        basis=say(BASES[value.basis]),
+    )
     return view_chart(chart, title, text, frame, labels)
+
+
+def _title_value(model: GrowthModel, value: LifetimeValueResult) -> str:
+    """What a new user brought at the oldest age known, and how many channels paid back."""
+    known = [(age, e.value) for age, e in value.ages.items() if e.known]
+    title = say(
+        "{basis} of a new user by month of life ({currency})", basis=name_value(value.basis), currency=model.currency
+    )
+    if known:
+        age, earned = known[-1]
+        title = say(
+            "After {days} days a new user brought {amount} of {basis}",
+            days=age, amount=f"{model.currency} {format_number(earned, 'amount')}", basis=say(BASES[value.basis]),
+        )  # fmt: skip
+    if model.acquisition.payback is None:
+        return title
+    status = model.acquisition.payback.by_group["status"]
+    paid = say("{part} of {count} channels paid back", part=int((status == "paid_back").sum()), count=len(status))
+    return join_clauses([title, paid])
 
 
 def _take_months(model: GrowthModel, value: LifetimeValueResult) -> pd.DataFrame:
@@ -272,14 +307,13 @@ def _label_panel(group: str, rows: pd.DataFrame) -> str:
     if group not in rows.index:
         return group
     row = rows.loc[group]
-    if row["status"] == "paid_back" and pd.notna(row["payback_month_count"]):
-        earliest, latest = row["payback_earliest_count"], row["payback_latest_count"]
-        span = f" ({earliest:.0f}–{latest:.0f})" if pd.notna(earliest) and earliest < latest else ""
-        return f"{cut_name(group, PANEL_NAME)}: paid back in month {row['payback_month_count']:.0f}{span}"
-    return f"{cut_name(group, PANEL_NAME)}: {STATUS_LABELS[str(row['status'])]}"
-
-
-def _find_oldest(value: LifetimeValueResult) -> tuple[int, str]:
-    """The oldest age whose value is known, and the value in words; an empty text without one."""
-    known = [(age, e.value) for age, e in value.ages.items() if e.known]
-    return (known[-1][0], format_number(known[-1][1], "amount")) if known else (0, "")
+    channel = cut_name(group, PANEL_NAME)
+    if row["status"] != "paid_back" or pd.isna(row["payback_month_count"]):
+        return say("{channel}: {status}", channel=channel, status=say(STATUS_LABELS[str(row["status"])]))
+    earliest, latest = row["payback_earliest_count"], row["payback_latest_count"]
+    if pd.isna(earliest) or not earliest < latest:
+        return say("{channel}: paid back in month {month:.0f}", channel=channel, month=row["payback_month_count"])
+    return say(
+        "{channel}: paid back in month {month:.0f} ({earliest:.0f}–{latest:.0f})",
+        channel=channel, month=row["payback_month_count"], earliest=earliest, latest=latest,
+    )  # fmt: skip

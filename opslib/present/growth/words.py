@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from opslib.decide.growth.model import GrowthModel
+from opslib.language import join_clauses, join_sentences, join_words, mark, say
+from opslib.measure.acquisition import BudgetShiftResult
+from opslib.present.growth.names import BASES, LEVER_NAMES, name_a_grain, name_grain, name_lever
 from opslib.present.words import (
     describe,
     describe_scope,
@@ -17,42 +22,21 @@ from opslib.present.words import (
     write_sentence,
 )
 
-LEVER_NAMES = {
-    "base": "nothing changes",
-    "d1_rate": "next-day retention",
-    "d7_rate": "day-7 retention",
-    "reactivation_rate": "daily return of users away for 7 to 29 days",
-    "k_factor": "users brought by each new user",
-    "cac_amount": "cost of a new user",
-    "all": "all of them together",
-}
-VERDICT_NAMES = {
-    "more_retained": "more users who stay",
-    "more_users_not_retained": "more users, not more who stay",
-    "more_users_retained_unclear": "more users; whether they stay is not clear",
-    "no_clear_gain": "no clear gain",
-    "fewer_retained": "fewer users who stay",
-    "fewer_users_retained_unclear": "fewer users; whether users who stay were lost is not clear",
-    "no_clear_loss": "no clear loss",
-    "not_moved": "spend hardly moved",
-    "not_enough_data": "not enough data",
-}
-STATE_NAMES = {
-    "potential": "Signed up, never active",
-    "new": "New",
-    "current": "Current",
-    "resurrected": "Came back",
-    "at_risk": "At risk",
-    "dormant": "Dormant",
-    "churned": "Gone",
-    "none": "Not known before",
-}
 LATER_MONTHS = 6
 # An interval that ends at so many times the forecast tells nothing.
 TOO_WIDE = 4
 
 # A group that chance alone would show in fewer than one of five companies is the first place to look.
 WORTH_A_LOOK = 0.2
+SHIFT_VERDICTS = {
+    "more_retained": mark("{text}. The budget brought users who stay"),
+    "more_users_not_retained": mark("{text}. The budget brought visitors, not users who stay"),
+    "more_users_retained_unclear": mark("{text}. Whether they stay is not clear yet"),
+    "no_clear_gain": mark("{text}. No clear gain"),
+    "fewer_retained": mark("{text}. The cut cost users who stay"),
+    "fewer_users_retained_unclear": mark("{text}. Whether users who stay were lost is not clear"),
+    "no_clear_loss": mark("{text}. No clear loss"),
+}
 
 
 @describe.register
@@ -64,67 +48,78 @@ def _describe_growth(model: GrowthModel) -> list[str]:
 @describe_scope.register
 def _describe_scope(model: GrowthModel) -> str:
     scope = model.scope
-    who = name_users(scope.segment)
-    text = f"{scope.data.playbook.company.name}, {scope.now.start} to {scope.as_of}, {who}"
-    return text + (f", compared with {scope.before.start} to {scope.before.last_day}." if scope.before else ".")
+    values = {"company": scope.data.playbook.company.name, "start": scope.now.start, "end": scope.as_of}
+    values |= {"users": name_users(scope.segment)}
+    if not scope.before:
+        return say("{company}, {start} to {end}, {users}.", **values)
+    return say(
+        "{company}, {start} to {end}, {users}, compared with {before_start} to {before_end}.",
+        before_start=scope.before.start, before_end=scope.before.last_day, **values,
+    )  # fmt: skip
 
 
-def say_change(model: GrowthModel, name: str, *, against: str = "") -> str:
-    """How a headline metric changed, to follow its value in a title; empty where there is nothing before."""
+def add_clause(text: str, more: str) -> str:
+    """Add a clause to a text, with a comma; nothing where one of them is empty."""
+    return say("{text}, {more}", text=text, more=more) if text and more else text or more
+
+
+def add_change(text: str, model: GrowthModel, name: str, *, against: str = "") -> str:
+    """Add to a text how a headline metric changed, where there is something before."""
     change = model.changes().get(name)
-    return f", {format_change(change, against=against)}" if change is not None and change.difference is not None else ""
+    known = change is not None and change.difference is not None
+    return add_clause(text, format_change(change, against=against)) if known and change is not None else text
 
 
-def name_lever(model: GrowthModel, lever: str) -> str:
-    """A lever with the value that it is set to, for example `day-7 retention at 25.0%`."""
-    name = LEVER_NAMES[lever]
-    values = model.outlook.levers.levers.set_index("lever")["then_value"].dropna()
-    return f"{name} at {format_lever(model, lever, float(values[lever]))}" if lever in values.index else name
+def format_effect(value: float, low: float, high: float) -> str:
+    """A difference in users with its interval, for example `+120 [80 to 160]`."""
+    return f"{value:+,.0f} {format_counts(low, high)}"
 
 
-def format_lever(model: GrowthModel, lever: str, value: float) -> str:
-    """A lever's value in its unit."""
-    if lever == "k_factor":
-        return f"{value:.3f}"
-    unit = "amount" if lever == "cac_amount" else "rate"
-    return format_number(value, unit, currency=model.currency)
+def format_counts(low: float, high: float) -> str:
+    """An interval of users."""
+    return say("[{low} to {high}]", low=f"{low:,.0f}", high=f"{high:,.0f}")
 
 
 def _say_activity(model: GrowthModel) -> str:
-    activity, changes = model.audience.now, model.changes()
-    text = f"{format_estimate(activity.dau)} users were active on an average day"
-    if "dau_count" in changes and changes["dau_count"].difference is not None:
-        text += f", {format_change(changes['dau_count'], against='the period before')}"
+    users = format_estimate(model.audience.now.dau)
+    text = say("{users} users were active on an average day", users=users)
+    text = add_change(text, model, "dau_count", against=say("the period before"))
+    return say("{text}.", text=join_clauses([text, _say_accounting(model)]))
+
+
+def _say_accounting(model: GrowthModel) -> str:
     rows = model.audience.accounting.periods
-    start = pd.Timestamp(model.scope.now.start)
-    rows = rows[rows["complete"] & (rows["period_start"] >= start)]
-    if len(rows):
-        gained, lost = (
-            int(rows[list(columns)].to_numpy().sum())
-            for columns in (("new_count", "resurrected_count"), ("churned_count",))
-        )
-        new = int(rows["new_count"].sum())
-        grain = model.scope.grain
-        times = f"{len(rows)} complete {grain}s" if len(rows) > 1 else f"one complete {grain}"
-        text += f"; from {grain} to {grain}, over {times}, {gained:,} were gained ({new:,} new, {gained - new:,} back "
-        text += f"after a {grain} or more away) and {lost:,} lost"
-        text += f", {gained / lost:.2f} for each one lost" if lost else ""
-    return text + "."
+    rows = rows[rows["complete"] & (rows["period_start"] >= pd.Timestamp(model.scope.now.start))]
+    if rows.empty:
+        return ""
+    new, back, lost = (int(rows[f"{state}_count"].sum()) for state in ("new", "resurrected", "churned"))
+    grain, once = name_grain(model.scope.grain), name_a_grain(model.scope.grain)
+    periods = say("one complete {grain}", grain=grain)
+    if len(rows) > 1:
+        periods = say("{count} complete {grain}s", count=len(rows), grain=grain)
+    text = say(
+        "from {grain} to {grain}, over {periods}, {gained:,} were gained ({new:,} new, {back:,} back after {once} or "
+        "more away) and {lost:,} lost",
+        grain=grain, once=once, periods=periods, gained=new + back, new=new, back=back, lost=lost,
+    )  # fmt: skip
+    return add_clause(text, say("{ratio:.2f} for each one lost", ratio=(new + back) / lost) if lost else "")
 
 
 def _say_retention(model: GrowthModel) -> str:
     now, changes = model.staying.now, model.staying.changes()
     parts = []
-    for n, words in ((1, "the next day"), (7, "on day 7")):
+    for n, words in ((1, mark("{rate} of {count:,.0f} came back the next day")),
+                     (7, mark("{rate} of {count:,.0f} came back on day 7"))):  # fmt: skip
         estimate = now.estimate(n)
         if estimate.known:
-            share = f"{format_number(estimate.value, 'rate')} of {estimate.denominator:,.0f} came back {words}"
+            share = say(words, rate=format_number(estimate.value, "rate"), count=estimate.denominator)
             change = changes.get(f"d{n}_rate")
-            known = change is not None and change.difference is not None
-            parts.append(share + (f" ({format_change(change)})" if known and change is not None else ""))
+            if change is not None and change.difference is not None:
+                share = say("{text} ({more})", text=share, more=format_change(change))
+            parts.append(share)
     if not parts:
-        return "Too few new users have had time to come back to say anything of retention."
-    return f"Of new users {'; '.join(parts)}.{_say_causes(model)}"
+        return say("Too few new users have had time to come back to say anything of retention.")
+    return join_sentences([say("Of new users {shares}.", shares=join_clauses(parts)), _say_causes(model)])
 
 
 def _say_causes(model: GrowthModel) -> str:
@@ -133,15 +128,22 @@ def _say_causes(model: GrowthModel) -> str:
         return ""
     causes = explanation.causes.head(2)
     if causes.empty:
-        return f" No group of users moved apart from the rest: {explanation.note}.{_say_clearest(model)}"
-    named = []
-    for row in causes.to_dict("records"):
-        text = f"{name_segment(row['segment'])}, from {row['before_rate']:.1%} to {row['after_rate']:.1%} of "
-        text += f"{row['after_count']:,.0f}"
-        if pd.notna(row["share_of_change_rate"]):
-            text += f", {row['share_of_change_rate']:.0%} of the change"
-        named.append(text)
-    return f" The change of the next day sits first in {'; then in '.join(named)}."
+        text = say("No group of users moved apart from the rest: {reason}.", reason=explanation.note)
+        return join_sentences([text, _say_clearest(model)])
+    first, *others = [_name_cause(row) for row in causes.to_dict("records")]
+    if not others:
+        return say("The change of the next day sits first in {first}.", first=first)
+    return say("The change of the next day sits first in {first}; then in {second}.", first=first, second=others[0])
+
+
+def _name_cause(row: dict[Any, Any]) -> str:
+    text = say(
+        "{segment}, from {before:.1%} to {after:.1%} of {count:,.0f}",
+        segment=name_segment(row["segment"]), before=row["before_rate"], after=row["after_rate"],
+        count=row["after_count"],
+    )  # fmt: skip
+    share = row["share_of_change_rate"]
+    return add_clause(text, say("{share:.0%} of the change", share=share) if pd.notna(share) else "")
 
 
 def _say_clearest(model: GrowthModel) -> str:
@@ -152,11 +154,13 @@ def _say_clearest(model: GrowthModel) -> str:
     row = explanation.segments.sort_values(["q_value", "p_value"], kind="stable").iloc[0]
     if row["q_value"] >= WORTH_A_LOOK:
         return ""
-    return (
-        f" The nearest to it is {name_segment(row['segment'])}, from {row['before_rate']:.1%} of "
-        f"{row['before_count']:,.0f} to {row['after_rate']:.1%} of {row['after_count']:,.0f}: among so many groups "
-        f"chance shows one like it {row['q_value']:.0%} of the time, so look there first."
-    )
+    return say(
+        "The nearest to it is {segment}, from {before:.1%} of {before_count:,.0f} to {after:.1%} of "
+        "{after_count:,.0f}: among so many groups chance shows one like it {noise:.0%} of the time, so look there "
+        "first.",
+        segment=name_segment(row["segment"]), before=row["before_rate"], before_count=row["before_count"],
+        after=row["after_rate"], after_count=row["after_count"], noise=row["q_value"],
+    )  # fmt: skip
 
 
 def _say_shift(model: GrowthModel) -> str:
@@ -164,65 +168,67 @@ def _say_shift(model: GrowthModel) -> str:
     if shift is None:
         return ""
     if not shift.moved:
-        return (
+        return say(
             "No channel's spend a day moved by more than a fifth, so what more budget would bring is not in these data."
         )
-    rows = shift.by_channel.set_index("channel")
-    parts = []
-    lead = (
-        f"The spend on {len(shift.moved)} channels moved by more than a fifth, most of all: " if shift.moved[2:] else ""
+    text = join_clauses(_say_moved(model, shift, channel) for channel in shift.moved[:2])
+    if not shift.moved[2:]:
+        return say("{text}.", text=text)
+    return say(
+        "The spend on {count} channels moved by more than a fifth, most of all: {text}.",
+        count=len(shift.moved), text=text,
+    )  # fmt: skip
+
+
+def _say_moved(model: GrowthModel, shift: BudgetShiftResult, channel: str) -> str:
+    row = shift.by_channel.set_index("channel").loc[channel]
+    money = format_number(abs(row["extra_spend_amount"]), "amount", currency=model.currency)
+    moved = say("{money} more", money=money) if row["extra_spend_amount"] > 0 else say("{money} less", money=money)
+    if pd.notna(row["spend_change_rate"]):
+        moved = say("{text} ({more})", text=moved, more=f"{row['spend_change_rate']:+.0%}")
+    users, retained = (
+        format_counts(*row[[f"extra_{name}_low", f"extra_{name}_high"]]) for name in ("users", "retained")
     )
-    for channel in shift.moved[:2]:
-        row = rows.loc[channel]
-        more = row["extra_spend_amount"] > 0
-        change = format_number(abs(row["extra_spend_amount"]), "amount", currency=model.currency)
-        share = f" ({row['spend_change_rate']:+.0%})" if pd.notna(row["spend_change_rate"]) else ""
-        text = f"{change} {'more' if more else 'less'}{share} went to {channel}: "
-        users, retained = (
-            f"[{row[f'extra_{name}_low']:,.0f} to {row[f'extra_{name}_high']:,.0f}]" for name in ("users", "retained")
-        )
-        text += f"{row['extra_users_count']:+,.0f} new users {users}, "
-        text += f"{row['extra_retained_count']:+,.0f} of them there on day {shift.retained_day} {retained}"
-        parts.append(text + _judge_shift(str(row["verdict"])))
-    return f"{lead}{'; '.join(parts)}."
-
-
-def _judge_shift(verdict: str) -> str:
-    return {
-        "more_retained": ". The budget brought users who stay",
-        "more_users_not_retained": ". The budget brought visitors, not users who stay",
-        "more_users_retained_unclear": ". Whether they stay is not clear yet",
-        "no_clear_gain": ". No clear gain",
-        "fewer_retained": ". The cut cost users who stay",
-        "fewer_users_retained_unclear": ". Whether users who stay were lost is not clear",
-        "no_clear_loss": ". No clear loss",
-    }.get(verdict, "")
+    text = say(
+        "{moved} went to {channel}: {more_users:+,.0f} new users {users_interval}, {more_retained:+,.0f} of them "
+        "there on day {day} {retained_interval}",
+        moved=moved, channel=channel, day=shift.retained_day, users_interval=users, retained_interval=retained,
+        more_users=row["extra_users_count"], more_retained=row["extra_retained_count"],
+    )  # fmt: skip
+    verdict = SHIFT_VERDICTS.get(str(row["verdict"]))
+    return say(verdict, text=text) if verdict else text
 
 
 def _say_cost(model: GrowthModel) -> str:
     totals, currency = model.acquisition.channels.totals, model.currency
-    parts = []
-    for name, words in (("cac_amount", "A new user costs"), ("cost_per_d7_amount", "one who is back on day 7")):
+    text = ""
+    for name, words in (("cac_amount", mark("A new user costs {cost}")),
+                        ("cost_per_d7_amount", mark("one who is back on day 7 {cost}"))):  # fmt: skip
         if name in totals and totals[name].known:
-            parts.append(f"{words} {format_estimate(totals[name], currency=currency)}")
+            text = add_clause(text, say(words, cost=format_estimate(totals[name], currency=currency)))
     value = model.acquisition.value
-    if value is not None:
-        ages = [(age, e) for age, e in value.ages.items() if e.known]
-        if ages:
-            age, estimate = ages[-1]
-            earned = format_estimate(estimate, currency=currency)
-            parts.append(f"an acquired user has brought {earned} of {value.basis} after {age} days")
-    if not parts:
-        return ""
-    text = ", ".join(parts)
+    ages = [(age, e) for age, e in value.ages.items() if e.known] if value is not None else []
+    if value is not None and ages:
+        age, estimate = ages[-1]
+        earned, basis = format_estimate(estimate, currency=currency), say(BASES[value.basis])
+        more = say("an acquired user has brought {amount} of {basis} after {days} days",
+                   amount=earned, basis=basis, days=age)  # fmt: skip
+        text = add_clause(text, more)
+    return write_sentence(join_clauses([text, _say_late(model)])) if text else ""
+
+
+def _say_late(model: GrowthModel) -> str:
+    """Channels that have not paid back."""
     payback = model.acquisition.payback
-    if payback is not None:
-        late = payback.by_group[payback.by_group["status"] == "not_paid_back"]
-        if len(late):
-            names = ", ".join(late["group"].head(3))
-            months = int(late["observed_month_count"].max())
-            text += f"; {names} {'has' if len(late) == 1 else 'have'} not paid back within the {months} months observed"
-    return write_sentence(text)
+    if payback is None:
+        return ""
+    late = payback.by_group[payback.by_group["status"] == "not_paid_back"]
+    if late.empty:
+        return ""
+    names, months = say(", ").join(late["group"].head(3)), int(late["observed_month_count"].max())
+    if len(late) == 1:
+        return say("{channel} has not paid back within the {months} months observed", channel=names, months=months)
+    return say("{channels} have not paid back within the {months} months observed", channels=names, months=months)
 
 
 def _say_outlook(model: GrowthModel) -> str:
@@ -230,26 +236,39 @@ def _say_outlook(model: GrowthModel) -> str:
     if forecast.empty:
         return ""
     last = forecast.iloc[-1]
+    values = {"day": f"{last['day']:%Y-%m-%d}", "low": last["low80_count"], "high": last["high80_count"]}
     if last["high80_count"] > TOO_WIDE * max(last["dau_count"], 1):
-        return (
-            f"What comes cannot be told: on {last['day']:%Y-%m-%d} anything from {last['low80_count']:,.0f} to "
-            f"{last['high80_count']:,.0f} active users would be no surprise (80% interval)."
+        return say(
+            "What comes cannot be told: on {day} anything from {low:,.0f} to {high:,.0f} active users would be no "
+            "surprise (80% interval).",
+            **values,
         )
-    text = (
-        f"If nothing changes, about {last['dau_count']:,.0f} users will be active on {last['day']:%Y-%m-%d} "
-        f"(80% interval {last['low80_count']:,.0f} to {last['high80_count']:,.0f})"
-    )
-    ranked = rank_levers(model)
+    text = say(
+        "If nothing changes, about {count:,.0f} users will be active on {day} (80% interval {low:,.0f} to "
+        "{high:,.0f})",
+        count=last["dau_count"], **values,
+    )  # fmt: skip
     if rival := find_better_rival(model):
-        text += f", though here such forecasts did worse than {rival}"
-    if len(ranked):
-        parts = []
-        for row in ranked.head(2).to_dict("records"):
-            effect = f"{row['difference']:+,.0f} [{row['difference_low']:,.0f} to {row['difference_high']:,.0f}]"
-            parts.append(f"{effect} a day with {name_lever(model, row['lever'])}")
-        largest = "the largest effects" if len(parts) > 1 else "the largest effect"
-        text += f"; after {LATER_MONTHS} months it would be {' and '.join(parts)}, {largest} of the levers tried"
-    return text + "."
+        text = say("{text}, though here such forecasts did worse than {rival}", text=text, rival=rival)
+    return say("{text}.", text=join_clauses([text, _say_levers(model)]))
+
+
+def _say_levers(model: GrowthModel) -> str:
+    """The levers that do most."""
+    effects = [
+        say(
+            "{effect} a day with {lever}",
+            effect=format_effect(row["difference"], row["difference_low"], row["difference_high"]),
+            lever=name_lever(model, row["lever"]),
+        )
+        for row in rank_levers(model).head(2).to_dict("records")
+    ]
+    if not effects:
+        return ""
+    text = mark("after {months} months it would be {effects}, the largest effect of the levers tried")
+    if len(effects) > 1:
+        text = mark("after {months} months it would be {effects}, the largest effects of the levers tried")
+    return say(text, months=LATER_MONTHS, effects=join_words(effects))
 
 
 def find_better_rival(model: GrowthModel) -> str:
@@ -259,8 +278,8 @@ def find_better_rival(model: GrowthModel) -> str:
         return ""
     row = summary.iloc[-1]
     rivals = {
-        "repeating the last value": row["last_value_wape_rate"],
-        "repeating the same weekday": row["seasonal_wape_rate"],
+        say("repeating the last value"): row["last_value_wape_rate"],
+        say("repeating the same weekday"): row["seasonal_wape_rate"],
     }
     best = min(rivals, key=lambda name: rivals[name])
     return best if rivals[best] < row["wape_rate"] else ""
@@ -280,56 +299,72 @@ def _list_limits(model: GrowthModel) -> list[str]:
     waiting = model.staying.now.curve.set_index("n")["immature_count"]
     days = [n for n in (1, 7, 30) if n in waiting.index and waiting[n]]
     if days:
-        listed = ", ".join(f"{waiting[n]:,} for day {n}" for n in days)
-        limits.append(f"New users whose day has not come yet are in no retention rate: {listed}.")
+        listed = say(", ").join(say("{count:,} for day {day}", count=waiting[n], day=n) for n in days)
+        limits.append(say("New users whose day has not come yet are in no retention rate: {counts}.", counts=listed))
     shift = model.acquisition.shift
     if shift is not None and shift.note:
         limits.append(write_sentence(shift.note))
     elif shift is not None and len(shift.by_channel) > 3:
         limits.append(
-            f"The budget shift is judged for each of {len(shift.by_channel)} channels by itself, before against after: "
-            "with many channels one may look moved by chance, and a season looks the same as a budget."
+            say(
+                "The budget shift is judged for each of {count} channels by itself, before against after: with many "
+                "channels one may look moved by chance, and a season looks the same as a budget.",
+                count=len(shift.by_channel),
+            )
         )
     value = model.acquisition.value
     if value is not None and value.early_orders_count:
-        limits.append(f"{value.early_orders_count:,} orders lie before their user's first day and are in no value.")
-    limits += [f"{section}: not shown, it needs {table}." for section, table in model.missing.items()]
+        text = say("{count:,} orders lie before their user's first day and are in no value.",
+                   count=value.early_orders_count)  # fmt: skip
+        limits.append(text)
+    limits += [
+        say("{section}: not shown, it needs {table}.", section=say(section), table=say(table))
+        for section, table in model.missing.items()
+    ]
     return limits
 
 
 def _limit_outlook(model: GrowthModel) -> list[str]:
     outlook, limits = model.outlook, []
-    summary = outlook.backtest.summary
-    if summary.empty or outlook.forecast.daily.empty:
-        note = outlook.forecast.note or outlook.backtest.note or "too few days of data"
-        lead = (
-            "There is no forecast"
-            if outlook.forecast.daily.empty
-            else "The forecast could not be tried on earlier days"
-        )
-        limits.append(f"{lead}: {note}.")
+    if outlook.backtest.summary.empty or outlook.forecast.daily.empty:
+        note = outlook.forecast.note or outlook.backtest.note or say("too few days of data")
+        text = mark("The forecast could not be tried on earlier days: {reason}.")
+        if outlook.forecast.daily.empty:
+            text = mark("There is no forecast: {reason}.")
+        limits.append(say(text, reason=note))
     else:
-        row = summary.iloc[-1]
-        errors = {"the last value": row["last_value_wape_rate"], "the same weekday": row["seasonal_wape_rate"]}
-        rivals = " and ".join(f"{error:.1%} for {name}" for name, error in errors.items())
-        origins = int(row["origins_count"])
-        days = "1 earlier day" if origins == 1 else f"{origins:,} earlier days"
-        text = (
-            f"Forecasts as they would have been made on {days} were off by {row['wape_rate']:.1%} (against {rivals}), "
-            f"and their 80% interval held {row['coverage80_rate']:.0%} of {row['days_count']:,.0f} compared. "
-        )
-        if rival := find_better_rival(model):
-            text += f"{rival.capitalize()} would have done better: do not plan with this forecast."
-        else:
-            text += "A forecast goes on as the last weeks did: it cannot foresee a break."
-        limits.append(text)
+        limits.append(_limit_forecast(model))
     if outlook.levers.table.empty:
         return limits
     limits.append(
-        "Levers are arithmetic, not causes: they say what follows if the rate moves and all else stays, not what would "
-        "move it. Rely on their differences, not on the level six months ahead, which is far less certain."
+        say(
+            "Levers are arithmetic, not causes: they say what follows if the rate moves and all else stays, not what "
+            "would move it. Rely on their differences, not on the level six months ahead, which is far less certain."
+        )
     )
     if outlook.unknown:
-        names = ", ".join(LEVER_NAMES[name] for name in outlook.unknown)
-        limits.append(f"Not tried, because these data do not tell where they stand today: {names}.")
-    return limits + [f"{LEVER_NAMES.get(lever, lever)}: {note}." for lever, note in outlook.levers.notes.items()]
+        names = say(", ").join(say(LEVER_NAMES[name]) for name in outlook.unknown)
+        limits.append(say("Not tried, because these data do not tell where they stand today: {levers}.", levers=names))
+    return limits + [
+        say("{lever}: {note}.", lever=say(LEVER_NAMES[lever]) if lever in LEVER_NAMES else lever, note=note)
+        for lever, note in outlook.levers.notes.items()
+    ]
+
+
+def _limit_forecast(model: GrowthModel) -> str:
+    """How far forecasts on earlier days were off."""
+    row = model.outlook.backtest.summary.iloc[-1]
+    origins = int(row["origins_count"])
+    days = say("1 earlier day") if origins == 1 else say("{count:,} earlier days", count=origins)
+    text = say(
+        "Forecasts as they would have been made on {days} were off by {error:.1%} (against {last_error:.1%} for the "
+        "last value and {weekday_error:.1%} for the same weekday), and their 80% interval held {held:.0%} of "
+        "{count:,.0f} compared.",
+        days=days, error=row["wape_rate"], last_error=row["last_value_wape_rate"],
+        weekday_error=row["seasonal_wape_rate"], held=row["coverage80_rate"], count=row["days_count"],
+    )  # fmt: skip
+    if rival := find_better_rival(model):
+        more = say("{rival} would have done better: do not plan with this forecast.", rival=rival.capitalize())
+    else:
+        more = say("A forecast goes on as the last weeks did: it cannot foresee a break.")
+    return join_sentences([text, more])

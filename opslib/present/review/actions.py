@@ -6,33 +6,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from opslib.decide.review.review import QuarterlyReview
+from opslib.language import join_clauses, join_sentences, mark, say
 from opslib.measure.estimate import Change
 from opslib.present.display import ListView
-from opslib.present.review.words import LEVER_NAMES, format_signed, say_missed
+from opslib.present.review.words import add_note, format_signed, name_lever, say_missed
 from opslib.present.rules import name_rule
 from opslib.present.words import format_number, label_metric, list_limits, suggest_actions, write_sentence
 
 RATE_NAMES = {
-    "nurr_rate": "new users who come again the next day",
-    "curr_rate": "current users who come again the next day",
-    "rurr_rate": "users back after a week or more who come again the next day",
-    "surr_rate": "users back after a month or more who come again the next day",
-    "iwaurr_rate": "users away for less than a week who come back on a day",
-    "reactivation_rate": "users away for 7 to 29 days who come back on a day",
-    "resurrection_rate": "users away for 30 days or more who come back on a day",
+    "nurr_rate": mark("new users who come again the next day"),
+    "curr_rate": mark("current users who come again the next day"),
+    "rurr_rate": mark("users back after a week or more who come again the next day"),
+    "surr_rate": mark("users back after a month or more who come again the next day"),
+    "iwaurr_rate": mark("users away for less than a week who come back on a day"),
+    "reactivation_rate": mark("users away for 7 to 29 days who come back on a day"),
+    "resurrection_rate": mark("users away for 30 days or more who come back on a day"),
 }
 
 
 @list_limits.register
 def _list_limits(review: QuarterlyReview) -> list[str]:
     immature = review.now.retention.immature
-    waiting = ", ".join(f"{count:,} for day {n}" for n, count in immature.items() if count)
+    waiting = [say("{count:,} for day {day}", count=count, day=n) for n, count in immature.items() if count]
     limits = list(review.notes)
     if waiting:
-        limits.append(f"New users whose day has not come yet are in no retention rate: {waiting}.")
+        told = say(", ").join(waiting)
+        limits.append(say("New users whose day has not come yet are in no retention rate: {told}.", told=told))
     limits += [_say_missing(section, need) for section, need in review.missing.items()]
     limits += _limit_bridge(review) + _limit_outlook(review)
-    return limits or ["The data cover both quarters in full, and every new user's days have come."]
+    return limits or [say("The data cover both quarters in full, and every new user's days have come.")]
 
 
 @suggest_actions.register
@@ -40,25 +42,40 @@ def _suggest_actions(review: QuarterlyReview) -> list[str]:
     changes = review.changes()
     actions = []
     if len(review.decisions):
-        first = review.decisions.iloc[0]
-        count = len(review.decisions)
-        lead = "One decision is" if count == 1 else f"{count} decisions are"
-        actions.append(f"{lead} due, the first on {first['due']}: {say_decision(review, first.to_dict())}")
+        first = review.decisions.iloc[0].to_dict()
+        count, decision = len(review.decisions), say_decision(review, first)
+        if count == 1:
+            lead = say("One decision is due, the first on {day}: {decision}", day=first["due"], decision=decision)
+        else:
+            lead = say(
+                "{count} decisions are due, the first on {day}: {decision}",
+                count=count,
+                day=first["due"],
+                decision=decision,
+            )
+        actions.append(lead)
     falls = [_say_fall(n, c, review) for n, c in changes.items() if _is_fall(n, c) and not _is_missed(n, review)]
     if falls:
-        actions.append(
-            f"Worse by more than chance explains: {'; '.join(falls)}. Run this notebook for single segments "
-            "(parameter segment) to see whose fall it is."
+        text = say(
+            "Worse by more than chance explains: {falls}. Run this notebook for single segments (parameter segment) to "
+            "see whose fall it is.",
+            falls=join_clauses(falls),
         )
+        actions.append(text)
     worst = _find_worst_channel(review)
     if worst and _is_fall("d7_rate", changes["d7_rate"]):
         actions.append(worst)
     unclear = [label_metric(n) for n, v in review.targets.items() if v.status == "too close to call"]
     if unclear:
-        actions.append(f"Do not celebrate or blame yet: {', '.join(unclear)} lie within chance of their targets.")
+        metrics = say(", ").join(unclear)
+        text = say("Do not celebrate or blame yet: {metrics} lie within chance of their targets.", metrics=metrics)
+        actions.append(text)
     lacking = {k: v for k, v in review.missing.items() if k != "Bridge"}
-    actions += [f"{section}: add table {table} to the playbook." for section, table in lacking.items()]
-    return actions or ["Every target is met and nothing fell by more than chance: keep going."]
+    actions += [
+        say("{section}: add table {table} to the playbook.", section=say(section), table=say(table))
+        for section, table in lacking.items()
+    ]
+    return actions or [say("Every target is met and nothing fell by more than chance: keep going.")]
 
 
 def _is_fall(name: str, change: Change) -> bool:
@@ -74,7 +91,7 @@ def _is_missed(name: str, review: QuarterlyReview) -> bool:
 
 def _say_fall(name: str, change: Change, review: QuarterlyReview) -> str:
     before, now = (format_number(e.value, e.unit, currency=review.currency) for e in (change.before, change.now))
-    return f"{label_metric(name)} from {before} to {now}"
+    return say("{metric} from {before} to {now}", metric=label_metric(name), before=before, now=now)
 
 
 def _find_worst_channel(review: QuarterlyReview) -> str | None:
@@ -89,25 +106,32 @@ def _find_worst_channel(review: QuarterlyReview) -> str | None:
     worst = both.sort_values(["change", "channel"]).iloc[0]
     if worst["change"] >= 0:
         return None
-    return (
-        f"Look into channel {worst['channel']} first: its day-7 retention moved most, from "
-        f"{worst['d7_rate_before']:.1%} of {worst['mature_count_before']:,.0f} new users to {worst['d7_rate']:.1%} of "
-        f"{worst['mature_count']:,.0f}. Run this notebook again with segment channel:{worst['channel']}."
+    return say(
+        "Look into channel {channel} first: its day-7 retention moved most, from {rate_before:.1%} of "
+        "{count_before:,.0f} new users to {rate_now:.1%} of {count_now:,.0f}. Run this notebook again with segment "
+        "channel:{channel}.",
+        channel=worst["channel"],
+        rate_before=worst["d7_rate_before"],
+        count_before=worst["mature_count_before"],
+        rate_now=worst["d7_rate"],
+        count_now=worst["mature_count"],
     )
 
 
 def _say_missing(section: str, need: str) -> str:
     if section == "Bridge":
-        return f"There is no bridge from the quarter before: {need}."
-    return f"{section} is missing: it needs table {need}."
+        return say("There is no bridge from the quarter before: {reason}.", reason=say(need))
+    return say("{section} is missing: it needs table {table}.", section=say(section), table=say(need))
 
 
 def _limit_bridge(review: QuarterlyReview) -> list[str]:
     if review.bridge is None:
         return []
     return [
-        "The bridge is arithmetic: it says how much of the change each lever carries, not what moved the lever. Each "
-        "lever's part is its mean over every order in which the levers could have moved."
+        say(
+            "The bridge is arithmetic: it says how much of the change each lever carries, not what moved the lever. "
+            "Each lever's part is its mean over every order in which the levers could have moved."
+        )
     ]
 
 
@@ -115,37 +139,47 @@ def _limit_outlook(review: QuarterlyReview) -> list[str]:
     frame = review.outlook.proposals
     known = frame[frame["method"] != ""] if len(frame) else frame
     if known.empty:
-        return ["What comes next quarter cannot be told: there are too few earlier quarters to learn from."]
+        return [say("What comes next quarter cannot be told: there are too few earlier quarters to learn from.")]
     few, many = (max(round(x), 1) for x in (known["quarters_count"].min(), known["quarters_count"].max()))
-    learned = (
-        f"the last {few} to {many} quarters"
-        if few < many
-        else f"the last {many} quarters"
-        if many > 1
-        else "one quarter"
-    )
+    if few < many:
+        learned = say("the last {few} to {many} quarters", few=few, many=many)
+    elif many > 1:
+        learned = say("the last {many} quarters", many=many)
+    else:
+        learned = say("one quarter")
     return [
-        f"The next quarter is predicted from what {learned} did. A season, a campaign or a break not among them is not "
-        "foreseen."
+        say(
+            "The next quarter is predicted from what {learned} did. A season, a campaign or a break not among them is "
+            "not foreseen.",
+            learned=learned,
+        )
     ]
 
 
 def say_decision(review: QuarterlyReview, row: Mapping[Any, Any]) -> str:
     """One decision in words."""
     kind, subject = row["kind"], str(row["subject"])
-    detail = f" ({row['detail']})" if row["detail"] else ""
     if kind == "target":
         verdict = review.targets.get(subject)
-        said = say_missed(verdict, review.currency) if verdict is not None else label_metric(subject)
-        return f"{said}: decide what will bring it there{detail}."
+        told = say_missed(verdict, review.currency) if verdict is not None else label_metric(subject)
+        text = say("{missed}: decide what will bring it there", missed=told)
+        return say("{text}.", text=add_note(text, row["detail"]))
     if kind == "budget":
         money = format_number(row["value"], "amount", currency=review.currency)
-        return f"{money} more went to {subject} without more users who stay: keep, move or cut it{detail}."
+        text = say(
+            "{money} more went to {channel} without more users who stay: keep, move or cut it",
+            money=money,
+            channel=subject,
+        )
+        return say("{text}.", text=add_note(text, row["detail"]))
     if kind == "firing":
-        steps = f": {row['detail']}" if row["detail"] else ""
-        return f"Rule {name_rule(subject)} fired{steps}."
-    said = f" is {row['detail']}" if row["detail"] else " is due"
-    return f"Initiative {subject}{said}: go on, change or stop it."
+        if row["detail"]:
+            return say("Rule {rule} fired: {steps}.", rule=name_rule(subject), steps=row["detail"])
+        return say("Rule {rule} fired.", rule=name_rule(subject))
+    if row["detail"]:
+        verdict = row["detail"]
+        return say("Initiative {name} is {verdict}: go on, change or stop it.", name=subject, verdict=verdict)
+    return say("Initiative {name} is due: go on, change or stop it.", name=subject)
 
 
 def list_core_things(review: QuarterlyReview) -> ListView:
@@ -153,47 +187,64 @@ def list_core_things(review: QuarterlyReview) -> ListView:
     cadence = review.cadence
     settings = cadence.settings
     suggested = [_say_core(review, row) for row in cadence.proposals.to_dict("records")]
-    lines = [write_sentence(f"core thing {i}: {text}") for i, text in enumerate(settings.weekly_core, 1)]
+    lines = [write_sentence(_number_thing(i, say(text))) for i, text in enumerate(settings.weekly_core, 1)]
     if not lines and suggested:
-        lines = [f"Core thing {i}: {text}" for i, text in enumerate(suggested, 1)]
-        lines.insert(0, "The playbook names no core things of the week ([cadence] weekly_core). The data suggest:")
+        lines = [_number_thing(i, text) for i, text in enumerate(suggested, 1)]
+        lines.insert(0, say("The playbook names no core things of the week ([cadence] weekly_core). The data suggest:"))
     elif suggested:
-        lines.append(f"By these data what presses most: {' '.join(suggested)}")
+        lines.append(say("By these data what presses most: {told}", told=join_sentences(suggested)))
     if not (cadence.named or suggested):
-        lines = ["No target is missed and nothing moved for the worse: choose the week's core things freely."]
-    rhythm = [("Every day", settings.daily), ("Every week", settings.weekly), ("Every month", settings.monthly)]
-    lines += [f"{when}: {what}." for when, what in rhythm if what]
+        lines = [say("No target is missed and nothing moved for the worse: choose the week's core things freely.")]
+    rhythm = {
+        mark("Every day: {what}."): settings.daily,
+        mark("Every week: {what}."): settings.weekly,
+        mark("Every month: {what}."): settings.monthly,
+    }
+    lines += [say(template, what=say(what)) for template, what in rhythm.items() if what]
     return ListView([*lines, *_say_stickiness(review)])
+
+
+def _number_thing(number: int, text: str) -> str:
+    return say("Core thing {number}: {text}", number=number, text=text)
 
 
 def _say_core(review: QuarterlyReview, row: Mapping[Any, Any]) -> str:
     kind, subject = row["kind"], row["subject"]
     if kind == "target":
-        return f"{say_missed(review.targets[subject], review.currency)}."
+        return say("{text}.", text=say_missed(review.targets[subject], review.currency))
     if kind == "budget":
-        return f"The extra money in channel {subject} brings no more users who stay."
+        return say("The extra money in channel {channel} brings no more users who stay.", channel=subject)
     if kind == "lever":
         money = review.bridge is not None and review.bridge.revenue is not None
-        lost = format_signed(row["value"], review.currency) if money else f"{row['value']:+,.0f} active users"
-        return write_sentence(f"{LEVER_NAMES[subject]}: {lost} against the quarter before")
-    return f"{write_sentence(_name_rate(subject))[:-1]}: a tenth more would bring {row['bound']:,.0f} users a day."
+        value = row["value"]
+        lost = format_signed(value, review.currency) if money else say("{count:+,.0f} active users", count=value)
+        return say("{lever}: {change} against the quarter before.", lever=name_lever(subject), change=lost)
+    name = write_sentence(_name_rate(subject))[:-1]
+    return say("{rate}: a tenth more would bring {count:,.0f} users a day.", rate=name, count=row["bound"])
 
 
 def _name_rate(name: str) -> str:
-    return RATE_NAMES.get(name, label_metric(name))
+    return say(RATE_NAMES[name]) if name in RATE_NAMES else label_metric(name)
 
 
 def _say_stickiness(review: QuarterlyReview) -> list[str]:
     cadence = review.cadence
     if not cadence.stickiness.known:
         return []
-    text = f"DAU/MAU is {format_number(cadence.stickiness.value, 'rate')}"
     target = review.targets.get("stickiness_rate")
-    text += f", the target {format_number(target.target.bound, 'rate')}" if target else ""
-    if cadence.rate_effect is not None:
-        text += (
-            f". What moves daily active users most: {_name_rate(cadence.rate)}, "
-            f"{format_number(cadence.rate_value, 'rate')} now; a tenth more of them would bring "
-            f"{cadence.rate_effect:,.0f} users a day within four weeks"
-        )
-    return [f"{text}."]
+    value = format_number(cadence.stickiness.value, "rate")
+    if target:
+        bound = format_number(target.target.bound, "rate")
+        text = say("DAU/MAU is {rate}, the target {target}.", rate=value, target=bound)
+    else:
+        text = say("DAU/MAU is {rate}.", rate=value)
+    if cadence.rate_effect is None:
+        return [text]
+    most = say(
+        "What moves daily active users most: {name}, {rate} now; a tenth more of them would bring {count:,.0f} users a "
+        "day within four weeks.",
+        name=_name_rate(cadence.rate),
+        rate=format_number(cadence.rate_value, "rate"),
+        count=cadence.rate_effect,
+    )
+    return [join_sentences([text, most])]

@@ -8,11 +8,12 @@ import altair as alt
 import pandas as pd
 
 from opslib.decide.review.review import QuarterlyReview
+from opslib.language import mark, say
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, ListView
-from opslib.present.review.words import LEVER_NAMES, drop_still
-from opslib.present.words import format_change, format_number, write_sentence
+from opslib.present.review.words import drop_still, name_lever
+from opslib.present.words import format_change, format_number
 
 # Weekday patterns hide a trend: daily series are drawn as means of seven days.
 SMOOTH_DAYS = 7
@@ -31,69 +32,77 @@ def plot_activity(review: QuarterlyReview) -> ChartView:
         parts.append(part.dropna())
     frame = pd.concat(parts, ignore_index=True)
     change = review.changes()["dau_count"]
-    title = f"Daily active users: {format_number(change.now.value, 'count')} on average{_versus(change, review)}"
+    title = say("Daily active users: {count} on average", count=format_number(change.now.value, "count"))
+    title = _add_change(title, change, review)
     chart = base_chart(frame).mark_line().encode(
         x=alt.X(
-            "day_number:Q", title="Day of the quarter", scale=alt.Scale(nice=False),
+            "day_number:Q", title=say("Day of the quarter"), scale=alt.Scale(nice=False),
             axis=alt.Axis(grid=False, tickMinStep=1),
         ),
-        y=alt.Y("mean_count:Q", title="Users a day, mean of 7 days", scale=alt.Scale(zero=True)),
+        y=alt.Y("mean_count:Q", title=say("Users a day, mean of 7 days"), scale=alt.Scale(zero=True)),
         color=_period_color(review, symbol="stroke"),
         strokeDash=alt.StrokeDash("period:N", scale=_period_scale(review, [[1, 0], [5, 4]])),
         tooltip=[
-            alt.Tooltip("period:N", title="Period"),
-            alt.Tooltip("day:T", title="Day", format="%Y-%m-%d"),
-            alt.Tooltip("dau_count:Q", title="Users that day", format=","),
-            alt.Tooltip("mean_count:Q", title="Mean of 7 days", format=",.0f"),
+            alt.Tooltip("period:N", title=say("Period")),
+            alt.Tooltip("day:T", title=say("Day"), format="%Y-%m-%d"),
+            alt.Tooltip("dau_count:Q", title=say("Users that day"), format=","),
+            alt.Tooltip("mean_count:Q", title=say("Mean of 7 days"), format=",.0f"),
         ],
     )  # fmt: skip
-    labels = {"period": "Period", "day": "Day", "dau_count": "Users that day", "mean_count": "Mean of 7 days"}
-    return view_chart(chart, title, "Lines of daily active users by day of the quarter.", frame, labels)
+    labels = {
+        "period": say("Period"), "day": say("Day"), "dau_count": say("Users that day"),
+        "mean_count": say("Mean of 7 days"),
+    }  # fmt: skip
+    return view_chart(chart, title, say("Lines of daily active users by day of the quarter."), frame, labels)
+
+
+STATES = {
+    mark("Stayed"): "retained_count",
+    mark("New"): "new_count",
+    mark("Came back"): "resurrected_count",
+    mark("Left"): "churned_count",
+}
 
 
 def plot_growth(review: QuarterlyReview) -> ChartView:
     """Where each quarter's active users came from, and how many left."""
     rows = review.growth.periods.tail(6)
     quarters = rows["period_start"].dt.to_period("Q").astype(str)
-    parts = {
-        "Stayed": "retained_count",
-        "New": "new_count",
-        "Came back": "resurrected_count",
-        "Left": "churned_count",
-    }
     frame = pd.concat(
         [
             pd.DataFrame(
                 {
                     "quarter": quarters,
-                    "state": s,
+                    "state": say(s),
                     "users_count": rows[c] * (-1 if s == "Left" else 1),
                     "order": i,
                 }
             )
-            for i, (s, c) in enumerate(parts.items())
+            for i, (s, c) in enumerate(STATES.items())
         ],
         ignore_index=True,
     )
     last = rows.iloc[-1]
     gained, lost = int(last["new_count"] + last["resurrected_count"]), int(last["churned_count"])
-    title = f"{quarters.iloc[-1]}: {gained:,} users gained, {lost:,} lost"
+    title = say(
+        "{quarter}: {gained:,} users gained, {lost:,} lost", quarter=quarters.iloc[-1], gained=gained, lost=lost
+    )
     chart = base_chart(frame).mark_bar().encode(
         x=alt.X("quarter:N", title=None, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("users_count:Q", title="Users", axis=alt.Axis(format=",.0f")),
+        y=alt.Y("users_count:Q", title=say("Users"), axis=alt.Axis(format=",.0f")),
         color=alt.Color(
             "state:N",
-            scale=alt.Scale(domain=list(theme.STATE_COLORS), range=list(theme.STATE_COLORS.values())),
+            scale=alt.Scale(domain=[say(s) for s in theme.STATE_COLORS], range=list(theme.STATE_COLORS.values())),
         ),
         order="order:Q",
         tooltip=[
-            alt.Tooltip("quarter:N", title="Quarter"),
-            alt.Tooltip("state:N", title="Users who"),
-            alt.Tooltip("users_count:Q", title="Users", format=","),
+            alt.Tooltip("quarter:N", title=say("Quarter")),
+            alt.Tooltip("state:N", title=say("Users who")),
+            alt.Tooltip("users_count:Q", title=say("Users"), format=","),
         ],
     )  # fmt: skip
-    alt_text = "Stacked bars by quarter: users who stayed, were new, came back; below zero those who left."
-    labels = {"quarter": "Quarter", "state": "Users who", "users_count": "Users"}
+    alt_text = say("Stacked bars by quarter: users who stayed, were new, came back; below zero those who left.")
+    labels = {"quarter": say("Quarter"), "state": say("Users who"), "users_count": say("Users")}
     return view_chart(chart, title, alt_text, frame.drop(columns="order"), labels)
 
 
@@ -105,54 +114,57 @@ def plot_retention(review: QuarterlyReview) -> ChartView:
             if estimate.known:
                 rows.append(
                     {
-                        "period": measures.period.label, "day": f"Day {n}", "rate": estimate.value, "low": estimate.low,
-                        "high": estimate.high, "retained_count": estimate.numerator,
-                        "users_count": estimate.denominator,
+                        "period": measures.period.label, "day": say("Day {number}", number=n),
+                        "rate": estimate.value, "low": estimate.low, "high": estimate.high,
+                        "retained_count": estimate.numerator, "users_count": estimate.denominator,
                     }
                 )  # fmt: skip
     columns = ["period", "day", "rate", "low", "high", "retained_count", "users_count"]
     frame = pd.DataFrame(rows, columns=columns)
     targets = pd.DataFrame(
         [
-            {"day": f"Day {n}", "target": review.targets[f"d{n}_rate"].target.bound}
+            {"day": say("Day {number}", number=n), "target": review.targets[f"d{n}_rate"].target.bound}
             for n in review.now.retention.days
             if f"d{n}_rate" in review.targets
         ],
         columns=["day", "target"],
     )
     change = review.changes()["d7_rate"]
-    title = "Too few users for day-7 retention"
+    title = say("Too few users for day-7 retention")
     if change.now.known:
-        title = f"Day-7 retention is {format_number(change.now.value, 'rate')}{_versus(change, review)}"
+        title = say("Day-7 retention is {rate}", rate=format_number(change.now.value, "rate"))
+        title = _add_change(title, change, review)
+    # Its own text: in other languages it is another word than that for users who came back after a month.
+    came = say("Came back ").rstrip()
     labels = {
-        "period": "Period", "day": "Retention", "rate": "Share who came back", "low": "Low (95%)", "high": "High (95%)",
-        "retained_count": "Came back", "users_count": "New users",
+        "period": say("Period"), "day": say("Retention"), "rate": say("Share who came back"), "low": say("Low (95%)"),
+        "high": say("High (95%)"), "retained_count": came, "users_count": say("New users"),
     }  # fmt: skip
     x = alt.X("day:N", title=None, sort=None, axis=alt.Axis(labelAngle=0))
     offset = alt.XOffset("period:N", scale=_period_scale(review))
     base = base_chart(frame).encode(x=x, xOffset=offset, color=_period_color(review))
     bars = base.mark_rule(strokeWidth=3, opacity=0.45).encode(
-        y=alt.Y("low:Q", title="Share of new users", axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
+        y=alt.Y("low:Q", title=say("Share of new users"), axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
         y2="high:Q",
     )
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         y="rate:Q",
         tooltip=[
-            alt.Tooltip("period:N", title="Period"),
-            alt.Tooltip("day:N", title="Retention"),
-            alt.Tooltip("rate:Q", title="Share", format=".1%"),
-            alt.Tooltip("low:Q", title="Low (95%)", format=".1%"),
-            alt.Tooltip("high:Q", title="High (95%)", format=".1%"),
-            alt.Tooltip("retained_count:Q", title="Came back", format=","),
-            alt.Tooltip("users_count:Q", title="New users", format=","),
+            alt.Tooltip("period:N", title=say("Period")),
+            alt.Tooltip("day:N", title=say("Retention")),
+            alt.Tooltip("rate:Q", title=say("Share"), format=".1%"),
+            alt.Tooltip("low:Q", title=say("Low (95%)"), format=".1%"),
+            alt.Tooltip("high:Q", title=say("High (95%)"), format=".1%"),
+            alt.Tooltip("retained_count:Q", title=came, format=","),
+            alt.Tooltip("users_count:Q", title=say("New users"), format=","),
         ],
     )
     chart = bars + points
     if len(targets):
-        tip = alt.Tooltip("target:Q", title="Target", format=".0%")
+        tip = alt.Tooltip("target:Q", title=say("Target"), format=".0%")
         ticks = alt.Chart(targets).mark_tick(color=theme.TARGET_COLOR, thickness=2, width=70)
         chart += ticks.encode(x=alt.X("day:N", sort=None), y="target:Q", tooltip=[tip])
-    text = "Points with 95% intervals for day 1, 7 and 30, by quarter; red ticks mark targets."
+    text = say("Points with 95% intervals for day 1, 7 and 30, by quarter; red ticks mark targets.")
     return view_chart(chart, title, text, frame, labels)
 
 
@@ -172,23 +184,24 @@ def plot_revenue(review: QuarterlyReview) -> ChartView | ListView:
     frame["revenue_amount"] = frame["revenue_amount"].round(2)
     change = review.changes()["revenue_amount"]
     money = format_number(change.now.value, "amount", currency=review.currency)
-    title = f"Revenue {money}{_versus(change, review)}"
+    title = _add_change(say("Revenue {money}", money=money), change, review)
+    revenue = say("Revenue ({currency})", currency=review.currency)
     chart = base_chart(frame).mark_bar(size=42).encode(
         x=alt.X("month:N", title=None, axis=alt.Axis(labelAngle=0)),
         y=alt.Y("revenue_amount:Q", title=review.currency, axis=alt.Axis(format="~s")),
         color=_period_color(review),
         tooltip=[
-            alt.Tooltip("month:N", title="Month"),
-            alt.Tooltip("revenue_amount:Q", title=f"Revenue ({review.currency})", format=",.0f"),
-            alt.Tooltip("orders_count:Q", title="Orders", format=","),
-            alt.Tooltip("paying_users_count:Q", title="Paying users", format=","),
+            alt.Tooltip("month:N", title=say("Month")),
+            alt.Tooltip("revenue_amount:Q", title=revenue, format=",.0f"),
+            alt.Tooltip("orders_count:Q", title=say("Orders"), format=","),
+            alt.Tooltip("paying_users_count:Q", title=say("Paying users"), format=","),
         ],
     )  # fmt: skip
     labels = {
-        "month": "Month", "revenue_amount": f"Revenue ({review.currency})", "orders_count": "Orders",
-        "paying_users_count": "Paying users",
+        "month": say("Month"), "revenue_amount": revenue, "orders_count": say("Orders"),
+        "paying_users_count": say("Paying users"),
     }  # fmt: skip
-    return view_chart(chart, title, "Bars of revenue by month.", frame, labels)
+    return view_chart(chart, title, say("Bars of revenue by month."), frame, labels)
 
 
 def plot_bridge(review: QuarterlyReview, total: str = "active_users") -> ChartView | ListView:
@@ -199,9 +212,8 @@ def plot_bridge(review: QuarterlyReview, total: str = "active_users") -> ChartVi
     if bridge is None or frame is None:
         if money and review.now.revenue is None:
             return _say_missing(review, "Paying users and revenue")
-        return ListView(
-            [f"Bridge: nothing to show, because {review.missing.get('Bridge', 'there is nothing to compare')}."]
-        )
+        reason = review.missing.get("Bridge") or say("there is nothing to compare")
+        return ListView([say("{section}: nothing to show, because {reason}.", section=say("Bridge"), reason=reason)])
     column = "change_amount" if money else "change_count"
     start, end = (bridge.revenue_before, bridge.revenue_now) if money else (bridge.users_before, bridge.users_now)
     assert start is not None and end is not None
@@ -209,26 +221,30 @@ def plot_bridge(review: QuarterlyReview, total: str = "active_users") -> ChartVi
     rows = rows.assign(to=start + rows["change"].cumsum())
     rows["start"] = rows["to"] - rows["change"]
     rows["low"], rows["high"] = rows["start"] + rows["change_low"], rows["start"] + rows["change_high"]
-    rows["way"] = ["More" if change >= 0 else "Less" for change in rows["change"]]
-    rows["step"] = [write_sentence(LEVER_NAMES[lever])[:-1] for lever in rows["lever"]]
+    more, less = say("More"), say("Less")
+    rows["way"] = [more if change >= 0 else less for change in rows["change"]]
+    rows["step"] = [name_lever(lever) for lever in rows["lever"]]
     labels = [bridge.before.label, *rows["step"], bridge.now.label]
     ends = pd.DataFrame({"step": [labels[0], labels[-1]], "level": [start, end]})
     unit = "amount" if money else "count"
     first, last = (format_number(x, unit, currency=review.currency) for x in (start, end))
-    title = f"{'Revenue' if money else 'Active users'}: from {first} to {last}"
+    if money:
+        title = say("Revenue: from {before} to {now}", before=first, now=last)
+    else:
+        title = say("Active users: from {before} to {now}", before=first, now=last)
     base = base_chart(rows.round(4), height=30 * len(labels))
     # Far from nought a bar would tell a lie, so the two ends are points.
     y = alt.Y("step:N", title=None, scale=alt.Scale(domain=labels), axis=alt.Axis(labelLimit=260))
     axis = alt.Axis(format=",.0f" if not money else "~s", tickCount=6)
-    x = alt.X("start:Q", title=review.currency if money else "Users", scale=alt.Scale(zero=False), axis=axis)
-    colors = alt.Scale(domain=["More", "Less"], range=[theme.GOOD_COLOR, theme.BAD_COLOR])
+    x = alt.X("start:Q", title=review.currency if money else say("Users"), scale=alt.Scale(zero=False), axis=axis)
+    colors = alt.Scale(domain=[more, less], range=[theme.GOOD_COLOR, theme.BAD_COLOR])
     bars = base.mark_bar(size=14).encode(
         y=y, x=x, x2="to:Q", color=alt.Color("way:N", scale=colors),
         tooltip=[
-            alt.Tooltip("step:N", title="Lever"),
-            alt.Tooltip("change:Q", title="Change", format="+,.0f"),
-            alt.Tooltip("change_low:Q", title="Low (95%)", format="+,.0f"),
-            alt.Tooltip("change_high:Q", title="High (95%)", format="+,.0f"),
+            alt.Tooltip("step:N", title=say("Lever")),
+            alt.Tooltip("change:Q", title=say("Change"), format="+,.0f"),
+            alt.Tooltip("change_low:Q", title=say("Low (95%)"), format="+,.0f"),
+            alt.Tooltip("change_high:Q", title=say("High (95%)"), format="+,.0f"),
         ],
     )  # fmt: skip
     rules = base.mark_rule(strokeWidth=1.5, color=theme.INK).encode(y=y, x="low:Q", x2="high:Q")
@@ -236,10 +252,11 @@ def plot_bridge(review: QuarterlyReview, total: str = "active_users") -> ChartVi
     marks = points.encode(y=alt.Y("step:N", scale=alt.Scale(domain=labels)), x="level:Q")
     shown = rows[["step", "change", "change_low", "change_high", "driver_before", "driver_now"]]
     names = {
-        "step": "Lever", "change": "Change", "change_low": "Low (95%)", "change_high": "High (95%)",
-        "driver_before": f"Its value, {bridge.before.label}", "driver_now": f"Its value, {bridge.now.label}",
+        "step": say("Lever"), "change": say("Change"), "change_low": say("Low (95%)"), "change_high": say("High (95%)"),
+        "driver_before": say("Its value, {period}", period=bridge.before.label),
+        "driver_now": say("Its value, {period}", period=bridge.now.label),
     }  # fmt: skip
-    text = "Steps from the earlier total to this one, one a lever, each with its 95% interval."
+    text = say("Steps from the earlier total to this one, one a lever, each with its 95% interval.")
     return view_chart(bars + rules + marks, title, text, shown, names)
 
 
@@ -257,10 +274,10 @@ def plot_channels(review: QuarterlyReview) -> ChartView | ListView:
         parts.append(part.assign(period=measures.period.label))
     long = pd.concat(parts, ignore_index=True).dropna(subset=["amount"]).round(4)
     if long.empty:
-        return ListView(["Cost of new users: nothing to show, because too few of them have had their day 7."])
+        return ListView([say("Cost of new users: nothing to show, because too few of them have had their day 7.")])
     order = long.groupby("channel")["amount"].max().sort_values().tail(MOST_CHANNELS)
     long = long[long["channel"].isin(order.index)]
-    title = f"What a user who stays to day 7 costs, by channel ({review.currency})"
+    title = say("What a user who stays to day 7 costs, by channel ({currency})", currency=review.currency)
     base = base_chart(long, height=max(120, 34 * len(order))).encode(
         # A sorted list of names would be compiled into code that runs.
         y=alt.Y("channel:N", title=None, scale=alt.Scale(domain=list(order.index))),
@@ -273,26 +290,30 @@ def plot_channels(review: QuarterlyReview) -> ChartView | ListView:
     points = base.mark_point(filled=True, size=80, opacity=1).encode(
         x="amount:Q",
         tooltip=[
-            alt.Tooltip("channel:N", title="Channel"),
-            alt.Tooltip("period:N", title="Period"),
+            alt.Tooltip("channel:N", title=say("Channel")),
+            alt.Tooltip("period:N", title=say("Period")),
             alt.Tooltip("amount:Q", title=review.currency, format=",.2f"),
-            alt.Tooltip("low:Q", title="Low (95%)", format=",.2f"),
-            alt.Tooltip("high:Q", title="High (95%)", format=",.2f"),
-            alt.Tooltip("spend_amount:Q", title="Spend", format=",.0f"),
-            alt.Tooltip("new_users_count:Q", title="New users", format=","),
+            alt.Tooltip("low:Q", title=say("Low (95%)"), format=",.2f"),
+            alt.Tooltip("high:Q", title=say("High (95%)"), format=",.2f"),
+            alt.Tooltip("spend_amount:Q", title=say("Spend"), format=",.0f"),
+            alt.Tooltip("new_users_count:Q", title=say("New users"), format=","),
         ],
     )
     labels = {
-        "channel": "Channel", "period": "Period", "amount": review.currency, "low": "Low (95%)", "high": "High (95%)",
-        "new_users_count": "New users", "spend_amount": "Spend",
+        "channel": say("Channel"), "period": say("Period"), "amount": review.currency, "low": say("Low (95%)"),
+        "high": say("High (95%)"), "new_users_count": say("New users"), "spend_amount": say("Spend"),
     }  # fmt: skip
-    return view_chart(rules + points, title, "Points with 95% intervals by channel, both quarters.", long, labels)
+    text = say("Points with 95% intervals by channel, both quarters.")
+    return view_chart(rules + points, title, text, long, labels)
 
 
 def _say_missing(review: QuarterlyReview, section: str) -> ListView:
     need = review.missing.get(section)
-    reason = f"it needs table {need}" if need else f"the data hold none in {review.now.period.label}"
-    return ListView([f"{section}: nothing to show, because {reason}."])
+    if need:
+        reason = say("it needs table {table}", table=say(need))
+    else:
+        reason = say("the data hold none in {period}", period=review.now.period.label)
+    return ListView([say("{section}: nothing to show, because {reason}.", section=say(section), reason=reason)])
 
 
 def _both(review: QuarterlyReview) -> list[Any]:
@@ -311,7 +332,7 @@ def _period_color(review: QuarterlyReview, *, symbol: str = "square") -> alt.Col
     return alt.Color("period:N", scale=scale, legend=alt.Legend(symbolType=symbol))
 
 
-def _versus(change: Any, review: QuarterlyReview) -> str:
+def _add_change(title: str, change: Any, review: QuarterlyReview) -> str:
     if change.difference is None or review.before is None:
-        return ""
-    return f", {format_change(change, against=review.before.period.label)}"
+        return title
+    return say("{title}, {change}", title=title, change=format_change(change, against=review.before.period.label))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,8 @@ import pandas as pd
 from opslib.decide.review.budget import BudgetReview
 from opslib.decide.review.review import QuarterlyReview
 from opslib.decide.targets import TargetVerdict
+from opslib.decide.verdicts.verdict import Verdict
+from opslib.language import join_clauses, join_sentences, mark, say
 from opslib.measure.estimate import Change, Estimate
 from opslib.present.words import (
     describe,
@@ -22,25 +25,25 @@ from opslib.present.words import (
 )
 
 LEVER_NAMES = {
-    "acquisition": "new users",
-    "activation": "new users seen again within a week",
-    "newcomers_kept": "last quarter's new users kept",
-    "retention": "older users kept",
-    "resurrection": "users who came back",
-    "base": "how many there were to keep",
-    "payer_share": "share of users who pay",
-    "orders_per_payer": "orders per paying user",
-    "order_value": "amount per order",
+    "acquisition": mark("new users"),
+    "activation": mark("new users seen again within a week"),
+    "newcomers_kept": mark("last quarter's new users kept"),
+    "retention": mark("older users kept"),
+    "resurrection": mark("users who came back"),
+    "base": mark("how many there were to keep"),
+    "payer_share": mark("share of users who pay"),
+    "orders_per_payer": mark("orders per paying user"),
+    "order_value": mark("amount per order"),
 }
 ANSWERS = {
-    "yes": "Yes",
-    "no": "No",
-    "in part": "In part",
-    "unclear": "It cannot be told",
-    "less was spent": "Less was spent",
-    "spend did not move": "It was not tried",
+    "yes": mark("Yes"),
+    "no": mark("No"),
+    "in part": mark("In part"),
+    "unclear": mark("It cannot be told"),
+    "less was spent": mark("Less was spent"),
+    "spend did not move": mark("It was not tried"),
 }
-QUESTION = "Is the budget bringing effective growth?"
+QUESTION = mark("Is the budget bringing effective growth?")
 # A lever that did less than this did nothing: it is rounding.
 STILL = 0.005
 # Channels named in the sentence; the table has them all.
@@ -50,7 +53,7 @@ NAMED_CHANNELS = 2
 @describe.register
 def _describe_review(review: QuarterlyReview) -> list[str]:
     sentences = [_say_activity(review), _say_growth(review), _say_retention(review), _say_money(review)]
-    last = " ".join(s for s in (_say_targets(review), _say_operations(review)) if s)
+    last = join_sentences([_say_targets(review), _say_operations(review)])
     return [s for s in (*sentences, say_budget(review), last) if s]
 
 
@@ -59,65 +62,112 @@ def _say_operations(review: QuarterlyReview) -> str:
     firings, verdicts = review.operations.firings, review.operations.verdicts
     parts = []
     if len(firings):
-        sure = int(firings["calibrated"].sum())
-        answered = int((firings["done"] != "").sum())
-        parts.append(f"rules fired {len(firings)} times, {sure} beyond chance, {answered} with a note of what was done")
+        parts.append(
+            say(
+                "rules fired {count} times, {sure} beyond chance, {answered} with a note of what was done",
+                count=len(firings),
+                sure=int(firings["calibrated"].sum()),
+                answered=int((firings["done"] != "").sum()),
+            )
+        )
     started = [v for v in verdicts if v.reason != "not_started"]
     if started:
-        names = {w: [v.initiative.name for v in started if v.verdict == w] for w in ("effective", "not effective")}
-        told = [
-            f"{', '.join(found)} {'work' if len(found) > 1 else 'works'}" for found in [names["effective"]] if found
-        ]
-        told += [f"{' and '.join(f)} {'do' if len(f) > 1 else 'does'} not" for f in [names["not effective"]] if f]
-        open_count = len(started) - sum(map(len, names.values()))
-        told += [f"{open_count} cannot be decided yet"] if open_count else []
-        parts.append(f"of {len(started)} initiatives begun, {'; '.join(told)}")
-    return write_sentence("; ".join(parts))
+        told = join_clauses(_say_verdicts(started))
+        parts.append(say("of {count} initiatives begun, {told}", count=len(started), told=told))
+    return write_sentence(join_clauses(parts))
+
+
+def _say_verdicts(started: list[Verdict]) -> list[str]:
+    """Which initiatives work, which do not, and how many cannot be told."""
+    work, fail = ([v.initiative.name for v in started if v.verdict == w] for w in ("effective", "not effective"))
+    told = []
+    if work:
+        names = say(", ").join(work)
+        told.append(say("{names} work", names=names) if len(work) > 1 else say("{names} works", names=names))
+    if fail:
+        names = reduce(lambda words, end: say("{words} and {end}", words=words, end=end), fail)
+        told.append(say("{names} do not", names=names) if len(fail) > 1 else say("{names} does not", names=names))
+    left = len(started) - len(work) - len(fail)
+    return [*told, say("{count} cannot be decided yet", count=left)] if left else told
 
 
 @describe_scope.register
 def _describe_scope(review: QuarterlyReview) -> str:
-    now, before = review.now.period, review.before.period if review.before else None
-    who = name_users(review.segment)
-    text = f"{review.company}, {now.label} ({now.start} to {now.last_day}), {who}"
-    return text + (f", compared with {before.label}." if before else ".")
+    now = review.now.period
+    text = say(
+        "{company}, {quarter} ({first} to {last}), {users}",
+        company=review.company,
+        quarter=now.label,
+        first=now.start,
+        last=now.last_day,
+        users=name_users(review.segment),
+    )
+    if review.before:
+        return say("{text}, compared with {before}.", text=text, before=review.before.period.label)
+    return say("{text}.", text=text)
+
+
+def add_note(text: str, note: str) -> str:
+    """A text with a note in brackets, where there is one."""
+    return say("{text} ({note})", text=text, note=note) if note else text
 
 
 def _say_activity(review: QuarterlyReview) -> str:
     change = review.changes()["dau_count"]
     stickiness = review.now.activity.stickiness
-    text = f"In {review.now.period.label} {format_estimate(change.now)} users were active on an average day"
+    text = say(
+        "In {quarter} {users} users were active on an average day",
+        quarter=review.now.period.label,
+        users=format_estimate(change.now),
+    )
     if review.before and change.difference is not None:
-        text += f" ({format_change(change, against=review.before.period.label)})"
-    if stickiness.known:
-        text += f"; an active user of the last 28 days came on {28 * (stickiness.value or 0):.1f} of them"
-    return text + "."
+        text = add_note(text, format_change(change, against=review.before.period.label))
+    if not stickiness.known:
+        return say("{text}.", text=text)
+    days = say(
+        "an active user of the last 28 days came on {days:.1f} of them",
+        days=28 * (stickiness.value or 0),
+    )
+    return say("{text}.", text=join_clauses([text, days]))
 
 
 def _say_growth(review: QuarterlyReview) -> str:
     row = review.growth.periods.iloc[-1]
-    net = int(row["closing_count"] - row["opening_count"])
-    text = (
-        f"Of the quarter's {row['closing_count']:,} active users {row['new_count']:,} were new, "
-        f"{row['resurrected_count']:,} came back and {row['retained_count']:,} stayed; {row['churned_count']:,} of the "
-        f"{row['opening_count']:,} of the quarter before did not return: {net:+,} in all"
+    text = say(
+        "Of the quarter's {closing:,} active users {new:,} were new, {back:,} came back and {stayed:,} stayed; "
+        "{left:,} of the {opening:,} of the quarter before did not return: {net:+,} in all",
+        closing=row["closing_count"],
+        new=row["new_count"],
+        back=row["resurrected_count"],
+        stayed=row["retained_count"],
+        left=row["churned_count"],
+        opening=row["opening_count"],
+        net=int(row["closing_count"] - row["opening_count"]),
     )
     if pd.notna(row["quick_ratio"]):
-        text += f", {row['quick_ratio']:.2f} gained for each one lost"
-    return text + "."
+        text = say("{text}, {ratio:.2f} gained for each one lost", text=text, ratio=row["quick_ratio"])
+    return say("{text}.", text=text)
+
+
+RETURNED = {
+    "d1_rate": mark("{rate} of {count:,.0f} came back the next day"),
+    "d7_rate": mark("{rate} of {count:,.0f} came back on day 7"),
+    "d30_rate": mark("{rate} of {count:,.0f} came back on day 30"),
+}
 
 
 def _say_retention(review: QuarterlyReview) -> str:
     changes = review.changes()
     parts = []
-    for name, words in (("d1_rate", "the next day"), ("d7_rate", "on day 7"), ("d30_rate", "on day 30")):
+    for name, template in RETURNED.items():
         change = changes[name]
         if change.now.known:
-            share = f"{format_number(change.now.value, 'rate')} of {change.now.denominator:,.0f}"
-            parts.append(f"{share} came back {words}{_against(change, review)}")
+            rate = format_number(change.now.value, "rate")
+            text = say(template, rate=rate, count=change.now.denominator)
+            parts.append(add_note(text, _against(change, review)))
     if not parts:
-        return "Too few new users have had time to come back to say anything of retention."
-    return f"Of new users, {'; '.join(parts)}."
+        return say("Too few new users have had time to come back to say anything of retention.")
+    return say("Of new users, {told}.", told=join_clauses(parts))
 
 
 def _say_money(review: QuarterlyReview) -> str:
@@ -125,16 +175,19 @@ def _say_money(review: QuarterlyReview) -> str:
     parts = []
     if review.now.revenue:
         payers, revenue = changes["paying_users_count"], changes["revenue_amount"]
-        text = f"{format_number(payers.now.value, 'count')} users paid "
-        text += format_number(revenue.now.value, "amount", currency=currency)
-        parts.append(text + _against(revenue, review) + _say_levers(review))
+        text = say(
+            "{users} users paid {money}",
+            users=format_number(payers.now.value, "count"),
+            money=format_number(revenue.now.value, "amount", currency=currency),
+        )
+        parts.append(_add_levers(add_note(text, _against(revenue, review)), review))
     if "cac_amount" in changes:
         cac = changes["cac_amount"]
         if cac.now.known:
             cost = format_number(cac.now.value, "amount", currency=currency)
-            parts.append(f"a new user from a channel with spend cost {cost}{_against(cac, review)}")
-    text = "; ".join(parts)
-    return write_sentence(text)
+            text = say("a new user from a channel with spend cost {cost}", cost=cost)
+            parts.append(add_note(text, _against(cac, review)))
+    return write_sentence(join_clauses(parts))
 
 
 def _say_targets(review: QuarterlyReview) -> str:
@@ -143,37 +196,51 @@ def _say_targets(review: QuarterlyReview) -> str:
         return ""
     met = sum(v.status == "met" for v in verdicts)
     missed = [v for v in verdicts if v.status == "missed"]
-    unclear = len(verdicts) - met - len(missed)
-    text = f"Targets: {met} met, {len(missed)} missed, {unclear} not decided, of {len(verdicts)}"
-    if missed:
-        text += ". Missed: " + "; ".join(say_missed(v, review.currency) for v in missed)
-    return text + "."
+    head = say(
+        "Targets: {met} met, {missed} missed, {open} not decided, of {count}.",
+        met=met,
+        missed=len(missed),
+        open=len(verdicts) - met - len(missed),
+        count=len(verdicts),
+    )
+    if not missed:
+        return head
+    told = join_clauses(say_missed(v, review.currency) for v in missed)
+    return join_sentences([head, say("Missed: {told}.", told=told)])
 
 
 def say_missed(verdict: TargetVerdict, currency: str) -> str:
     unit = verdict.estimate.unit
     bound, value = (format_number(x, unit, currency=currency) for x in (verdict.target.bound, verdict.estimate.value))
-    return f"{label_metric(verdict.estimate.name)} is {value} against {bound}"
+    return say(
+        "{metric} is {value} against {bound}", metric=label_metric(verdict.estimate.name), value=value, bound=bound
+    )
 
 
 def _against(change: Change, review: QuarterlyReview) -> str:
-    return f" ({format_change(change)})" if change.difference is not None and review.before else ""
+    return format_change(change) if change.difference is not None and review.before else ""
 
 
-def _say_levers(review: QuarterlyReview) -> str:
+def _add_levers(text: str, review: QuarterlyReview) -> str:
     """The two levers that moved revenue most, of those that surely did."""
     frame = review.bridge.revenue if review.bridge else None
     if frame is None:
-        return ""
+        return text
     clear = frame[(frame["change_low"] > 0) | (frame["change_high"] < 0)]
     top = clear.sort_values("change_amount", key=abs, ascending=False).head(2)
     if top.empty:
-        return ""
+        return text
     named = [
-        f"{LEVER_NAMES[lever]} ({format_signed(change, review.currency)})"
+        add_note(say(LEVER_NAMES[lever]), format_signed(change, review.currency))
         for lever, change in zip(top["lever"], top["change_amount"], strict=True)
     ]
-    return f", moved most by: {', '.join(named)}"
+    return say("{text}, moved most by: {levers}", text=text, levers=say(", ").join(named))
+
+
+def name_lever(lever: str) -> str:
+    """A lever at the beginning of a line."""
+    name = say(LEVER_NAMES[lever])
+    return f"{name[0].upper()}{name[1:]}"
 
 
 def drop_still(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -194,11 +261,12 @@ def say_budget(review: QuarterlyReview) -> str:
     budget = review.budget
     if budget is None:
         return ""
-    parts = [_say_moved(review, budget, channel) for channel in _choose_channels(budget)]
-    if parts:
-        return f"{QUESTION} {ANSWERS[budget.answer]}: {'; '.join(parts)}."
-    text = "no channel's spend a day moved by more than a fifth" if budget.shift else "there is nothing to compare"
-    return f"{QUESTION} {ANSWERS[budget.answer]}: {text}{_say_total_cost(review, budget)}."
+    told = join_clauses(_say_moved(review, budget, channel) for channel in _choose_channels(budget))
+    if not told:
+        still = say("no channel's spend a day moved by more than a fifth")
+        told = still if budget.shift else say("there is nothing to compare")
+        told = join_clauses([told, _say_total_cost(review, budget)])
+    return say("{question} {answer}: {told}.", question=say(QUESTION), answer=say(ANSWERS[budget.answer]), told=told)
 
 
 def _choose_channels(budget: BudgetReview) -> list[str]:
@@ -216,31 +284,40 @@ def _say_moved(review: QuarterlyReview, budget: BudgetReview, channel: str) -> s
     row = budget.shift.by_channel.set_index("channel").loc[channel]
     more = bool(row["extra_spend_amount"] > 0)
     money = format_number(abs(row["extra_spend_amount"]), "amount", currency=review.currency)
-    share = f" ({row['spend_change_rate']:+.0%})" if pd.notna(row["spend_change_rate"]) else ""
-    text = f"in {channel} {money} {'more' if more else 'less'}{share}"
+    if more:
+        spent = say("in {channel} {money} more", channel=channel, money=money)
+    else:
+        spent = say("in {channel} {money} less", channel=channel, money=money)
+    spent = add_note(spent, f"{row['spend_change_rate']:+.0%}" if pd.notna(row["spend_change_rate"]) else "")
     if row["verdict"] == "not_enough_data":
-        return f"{text} met too few new users to say"
-    users = _format_count(row, "extra_users")
-    day = budget.shift.retained_day
-    text += f" {'bought' if more else 'went with'} {users}, {_say_kept(row, more, day)}"
-    return text + _say_channel_cost(review, budget, channel)
+        return say("{spent} met too few new users to say", spent=spent)
+    users, kept = _format_count(row, "extra_users"), _say_kept(row, more, budget.shift.retained_day)
+    if more:
+        text = say("{spent} bought {users}, {kept}", spent=spent, users=users, kept=kept)
+    else:
+        text = say("{spent} went with {users}, {kept}", spent=spent, users=users, kept=kept)
+    return join_clauses([text, _say_channel_cost(review, budget, channel)])
 
 
 def _format_count(row: Any, name: str) -> str:
-    count = abs(row[f"{name}_count"])
-    word = "more" if row[f"{name}_count"] >= 0 else "fewer"
-    return f"{count:,.0f} {word} new users [{row[f'{name}_low']:+,.0f} to {row[f'{name}_high']:+,.0f}]"
+    count, low, high = (row[f"{name}_{part}"] for part in ("count", "low", "high"))
+    if count >= 0:
+        return say("{count:,.0f} more new users [{low:+,.0f} to {high:+,.0f}]", count=count, low=low, high=high)
+    return say("{count:,.0f} fewer new users [{low:+,.0f} to {high:+,.0f}]", count=-count, low=low, high=high)
 
 
 def _say_kept(row: Any, more: bool, day: int) -> str:
     count, low, high = (row[f"extra_retained_{part}"] for part in ("count", "low", "high"))
-    numbers = f"{count:+,.0f} users [{low:+,.0f} to {high:+,.0f}]"
+    users = say("{count:+,.0f} users [{low:+,.0f} to {high:+,.0f}]", count=count, low=low, high=high)
     if low > 0 or high < 0:
-        return f"{'and' if (count > 0) == more else 'yet'} {numbers} still there on day {day}"
+        if (count > 0) == more:
+            return say("and {users} still there on day {day}", users=users, day=day)
+        return say("yet {users} still there on day {day}", users=users, day=day)
+    if more and count <= 0:
+        return say("none of them still there on day {day} ({users})", users=users, day=day)
     if more:
-        none = "none of them" if count <= 0 else "not clearly any of them"
-        return f"{none} still there on day {day} ({numbers})"
-    return f"without a clear change in those still there on day {day} ({numbers})"
+        return say("not clearly any of them still there on day {day} ({users})", users=users, day=day)
+    return say("without a clear change in those still there on day {day} ({users})", users=users, day=day)
 
 
 def _say_channel_cost(review: QuarterlyReview, budget: BudgetReview, channel: str) -> str:
@@ -248,22 +325,28 @@ def _say_channel_cost(review: QuarterlyReview, budget: BudgetReview, channel: st
     if rows.empty or pd.isna(rows["cost_per_d7_amount"].iloc[0]):
         return ""
     row = rows.iloc[0]
+    now = _format_cost(row, "", review.currency)
     if pd.isna(row["before_cost_per_d7_amount"]):
-        return f"; each one who stays there costs {_format_cost(row, '', review.currency)}"
-    costs = [_format_cost(row, side, review.currency) for side in ("before_", "")]
-    return f"; the cost of each one who stays there went from {costs[0]} to {costs[1]}"
+        return say("each one who stays there costs {cost}", cost=now)
+    before = _format_cost(row, "before_", review.currency)
+    return say("the cost of each one who stays there went from {before} to {now}", before=before, now=now)
 
 
 def _format_cost(row: Any, side: str, currency: str) -> str:
     value, low, high = (row[f"{side}cost_per_d7_{part}"] for part in ("amount", "low", "high"))
-    ends = " to ".join(format_number(x, "amount") for x in (low, high))
-    return f"{format_number(value, 'amount', currency=currency)} [{ends}]"
+    return say(
+        "{value} [{low} to {high}]",
+        value=format_number(value, "amount", currency=currency),
+        low=format_number(low, "amount"),
+        high=format_number(high, "amount"),
+    )
 
 
 def _say_total_cost(review: QuarterlyReview, budget: BudgetReview) -> str:
     now: Estimate | None = budget.now.totals.get("cost_per_d7_amount")
     if now is None or not now.known:
         return ""
-    text = f"; a user who stays to day 7 costs {format_estimate(now, currency=review.currency)}"
+    cost = format_estimate(now, currency=review.currency)
+    text = say("a user who stays to day 7 costs {cost}", cost=cost)
     change = budget.changes().get("cost_per_d7_amount")
-    return text + (f" ({format_change(change)})" if change is not None and change.difference is not None else "")
+    return add_note(text, format_change(change)) if change is not None and change.difference is not None else text

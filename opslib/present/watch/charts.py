@@ -6,11 +6,12 @@ import altair as alt
 import pandas as pd
 
 from opslib.decide.watch.watch import Watch
+from opslib.language import mark, say
 from opslib.present import theme
 from opslib.present.charts import view_chart
 from opslib.present.display import ChartView, ListView
 from opslib.present.parts import make_tooltips
-from opslib.present.words import label_metric
+from opslib.present.watch.words import label_number
 
 # How many digits a rate needs on its axis.
 SMALL_RATE, LARGE_RATE = 0.02, 0.2
@@ -20,21 +21,22 @@ PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 290, 90, 2
 def plot_numbers(watch: Watch) -> ChartView | ListView:
     """The day's numbers over the last eight weeks: line, expected range, and the days outside it."""
     if not watch.numbers:
-        return ListView(["There is no number of the last days to draw."])
-    parts = [number.daily.assign(metric=label_metric(number.metric).replace(" (mean)", "")) for number in watch.numbers]
+        return ListView([say("There is no number of the last days to draw.")])
+    parts = [number.daily.assign(metric=label_number(number.metric)) for number in watch.numbers]
     frame = pd.concat(parts, ignore_index=True)
     numbers = ["value", "expected", "low", "high"]
     # Twice: the last digits of sums depend on how threads shared the rows, and 2.7203125 would go either way.
     frame[numbers] = frame[numbers].astype(float).round(10).round(6)
     odd = sum(number.state in ("low", "high") for number in watch.numbers)
-    title = f"{odd} of {len(watch.numbers)} numbers outside their range on {watch.as_of}"
+    text = mark("{odd} of {count} numbers outside their range on {day}")
+    title = say(text, odd=odd, count=len(watch.numbers), day=watch.as_of)
     panels = [_draw_panel(part, number.metric) for part, number in zip(_split(frame), watch.numbers, strict=True)]
     chart = alt.concat(*panels, columns=PANELS_A_ROW, spacing=18)
     labels = {
-        "metric": "Number", "period_start": "Day", "value": "Value", "low": "Expected at least",
-        "high": "Expected at most", "unusual": "Outside",
+        "metric": say("Number"), "period_start": say("Day"), "value": say("Value"), "low": say("Expected at least"),
+        "high": say("Expected at most"), "unusual": say("Outside"),
     }  # fmt: skip
-    text = (
+    text = say(
         "Small charts of the last eight weeks: a line in a grey band of what was to be expected; dots lie outside it."
     )
     return view_chart(chart, title, text, frame, labels)
@@ -61,10 +63,10 @@ def _draw_panel(frame: pd.DataFrame, metric: str) -> alt.LayerChart:
     line = base.mark_line(color=theme.NOW_COLOR, strokeWidth=1.6).encode(y="value:Q")
     tooltip = make_tooltips(
         {
-            "period_start:T": ("Day", "%Y-%m-%d"),
-            "value:Q": ("Value", form),
-            "low:Q": ("Expected at least", form),
-            "high:Q": ("Expected at most", form),
+            "period_start:T": (say("Day"), "%Y-%m-%d"),
+            "value:Q": (say("Value"), form),
+            "low:Q": (say("Expected at least"), form),
+            "high:Q": (say("Expected at most"), form),
         }
     )
     odd = frame[frame["unusual"] != ""]

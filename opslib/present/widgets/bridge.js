@@ -91,6 +91,7 @@ function listen(model, shared) {
 
 function drawCommands(model, el) {
   el.replaceChildren();
+  const texts = model.get("texts");
   for (const [name, command] of model.get("commands")) {
     const row = document.createElement("div");
     const code = document.createElement("code");
@@ -98,11 +99,12 @@ function drawCommands(model, el) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "jupyter-button widget-button";
-    button.textContent = `Copy as ${name}`;
+    const label = (texts.copy ?? "").replace("{name}", () => name);
+    button.textContent = label;
     button.addEventListener("click", async () => {
       const copied = await copyText(command, code);
-      button.textContent = copied ? "Copied" : "Select and copy";
-      setTimeout(() => (button.textContent = `Copy as ${name}`), 1500);
+      button.textContent = copied ? texts.copied : texts.select;
+      setTimeout(() => (button.textContent = label), 1500);
     });
     row.append(button, code);
     el.append(row);
@@ -145,9 +147,11 @@ export default () => {
       const draw = () => drawCommands(model, el);
       draw();
       model.on("change:commands", draw);
+      model.on("change:texts", draw);
       const leave = settle(el, shared);
       return () => {
         model.off("change:commands", draw);
+        model.off("change:texts", draw);
         leave();
       };
     },

@@ -12,47 +12,18 @@ import ipywidgets as widgets
 from pydantic.fields import FieldInfo
 
 from opslib.data.source import Data
+from opslib.language import LANGUAGES, mark, say
 from opslib.parameters import NotebookParameters, Pick, Value
 from opslib.present.widgets.choices import Choices
+from opslib.present.widgets.labels import CHOICE_NAMES, LABELS
+from opslib.present.words import spell_column
 
-LABELS = {
-    "as_of": "Last day",
-    "breakdown": "Break down by",
-    "budget_amount": "Budget",
-    "cohort_age": "Weeks later",
-    "cohort_week": "Cohort from",
-    "compare_to": "Compare with",
-    "days": "Days",
-    "definition": "Left means",
-    "experiment": "Experiment",
-    "fixed_on": "Repaired on",
-    "funnel": "Funnel",
-    "grain": "Period",
-    "inactive_days": "Silent days",
-    "incident_on": "Incident on",
-    "lever_cac_amount": "Cost of a new user",
-    "lever_d1_rate": "Next-day retention",
-    "lever_d7_rate": "Day-7 retention",
-    "lever_k_factor": "Users each one brings",
-    "lever_reactivation_rate": "Daily return rate",
-    "payment_node_days": "Days after a payment",
-    "quarter": "Quarter",
-    "return_rate": "Chance of return",
-    "segment": "Users",
-    "signup_node_days": "Days after sign-up",
-    "step": "Step to explain",
-    "threshold_rate": "Complaint threshold",
-    "times": "Days in a row",
-    "window_days": "Days to get through",
-}
-EVERYBODY = "Everybody"
-OWN_STEPS = "Own steps ..."
+OWN_STEPS = mark("Own steps ...")
 ARROW = " > "
 # More values than this are typed, with suggestions, rather than looked for in a list.
 MOST_LISTED = 40
 LABEL_STYLE = {"description_width": "150px"}
 LAYOUT = {"width": "360px"}
-PLAYBOOKS_FIRST = "the playbook's first"
 
 
 class Control:
@@ -129,10 +100,13 @@ def make_control(
     # The last one is the parameter's own; those before belong to its type.
     pick = next((m for m in reversed(field.metadata) if isinstance(m, Pick)), None)
     kind = pick.kind if pick else "text"
-    label, value = LABELS.get(name, name.replace("_", " ").capitalize()), getattr(parameters, name)
-    common = {"description": label, "style": LABEL_STYLE, "layout": LAYOUT, "tooltip": field.description or ""}
+    label = say(LABELS[name]) if name in LABELS else name.replace("_", " ").capitalize()
+    description, value = say(field.description or ""), getattr(parameters, name)
+    common = {"description": label, "style": LABEL_STYLE, "layout": LAYOUT, "tooltip": description}
     if kind == "day":
         control = _pick_day(name, common, data)
+    elif kind == "language":
+        control = _pick_language(name, common, data)
     elif kind == "segment":
         control = _pick_segment(name, common, choices)
     elif kind == "funnel":
@@ -144,7 +118,7 @@ def make_control(
         control = _type_number(name, common, whole=kind == "count")
     elif kind == "period_end":
         box = widgets.Combobox(
-            options=choices.quarters, continuous_update=False, placeholder="2026Q1 or 2026-03-31",
+            options=choices.quarters, continuous_update=False, placeholder=say("2026Q1 or 2026-03-31"),
             **common,
         )  # fmt: skip
         control = Control(name, box, lambda: box.value.strip(), lambda v: setattr(box, "value", str(v)))
@@ -152,13 +126,13 @@ def make_control(
         control = _list_values(name, common, _list_options(kind, field, pick, data, choices, steps))
     control.write(value)
     if kind in ("count", "size", "lever", "day", "period_end"):
-        control.widget = _add_hint(control.widget, field.description or "")
+        control.widget = _add_hint(control.widget, description)
     return control
 
 
 def _add_hint(widget: widgets.Widget, description: str) -> widgets.Widget:
     """What an empty value or a zero stands for, below the control, where a tooltip would hide it."""
-    hint = description.partition("; ")[2]
+    hint = description.partition(say("; "))[2]
     if not hint:
         return widget
     text = widgets.HTML(f'<span class="opslib-hint">{html.escape(hint)}</span>')
@@ -170,15 +144,20 @@ def _list_options(
 ) -> list[tuple[str, Value]]:
     if kind == "choice":
         assert pick is not None
-        return [(choice or "what the data allow", choice) for choice in pick.choices]
+        return [(_name_choice(choice), choice) for choice in pick.choices]
     if kind == "step":
         return list_steps(steps)
     named = {"quarter": choices.quarters, "breakdown": choices.breakdowns, "experiment": choices.experiments}
     names = list_weeks(data) if kind == "cohort" else named.get(kind)
     if names is None:
         return [(str(field.default), field.default)]
-    empty = (field.description or "").partition("empty: ")[2] or "none"
-    return [(empty, ""), *((name, name) for name in names)]
+    empty = say(field.description or "").partition(say("empty: "))[2] or say("none")
+    spell = spell_column if kind == "breakdown" else str
+    return [(empty, ""), *((spell(name), name) for name in names)]
+
+
+def _name_choice(choice: str) -> str:
+    return say(choice) if choice in CHOICE_NAMES else choice or say("what the data allow")
 
 
 def offer_steps(control: Control, steps: Sequence[str]) -> None:
@@ -193,7 +172,8 @@ def offer_steps(control: Control, steps: Sequence[str]) -> None:
 
 def list_steps(steps: Sequence[str]) -> list[tuple[str, Value]]:
     """The steps of a funnel that can be explained."""
-    return [("the one that moved most", 0), *((f"{i}: {name}", i) for i, name in enumerate(steps, 1) if i > 1)]
+    named = [(say("{number}: {name}", number=i, name=name), i) for i, name in enumerate(steps, 1) if i > 1]
+    return [(say("the one that moved most"), 0), *named]
 
 
 def list_weeks(data: Data) -> list[str]:
@@ -227,6 +207,22 @@ def _pick_day(name: str, common: dict[str, Any], data: Data) -> Control:
     return Control(name, box, read, lambda v: setattr(box, "value", dt.date.fromisoformat(str(v)) if v else usual))
 
 
+def _pick_language(name: str, common: dict[str, Any], data: Data) -> Control:
+    # The language that an empty parameter stands for is shown as a language.
+    usual, written = data.playbook.company.lang or "en", ""
+    box = widgets.Dropdown(options=[(shown, code) for code, shown in LANGUAGES.items()], **common)
+
+    def read() -> Value:
+        return written if box.value == (written or usual) else box.value
+
+    def write(value: Value) -> None:
+        nonlocal written
+        written = str(value)
+        box.value = written or usual
+
+    return Control(name, box, read, write)
+
+
 def _type_number(name: str, common: dict[str, Any], *, whole: bool) -> Control:
     if whole:
         box = widgets.BoundedIntText(min=0, max=10_000, **common)
@@ -251,10 +247,10 @@ def _slide(name: str, common: dict[str, Any], pick: Pick) -> Control:
 
 
 def _pick_segment(name: str, common: dict[str, Any], choices: Choices) -> Control:
-    column = widgets.Dropdown(options=[(EVERYBODY, ""), *((c, c) for c in choices.segments)], **common)
-    which = {**common, "description": "Value"}
+    column = widgets.Dropdown(options=_list_columns(choices), **common)
+    which = {**common, "description": say("Value")}
     listed = widgets.Dropdown(**which)
-    typed = widgets.Combobox(placeholder="type a value", continuous_update=False, **which)
+    typed = widgets.Combobox(placeholder=say("type a value"), continuous_update=False, **which)
     box = widgets.VBox([column, listed, typed])
 
     def is_long() -> bool:
@@ -267,7 +263,8 @@ def _pick_segment(name: str, common: dict[str, Any], choices: Choices) -> Contro
     def offer(*_: Any) -> None:
         values = choices.segments.get(column.value, [])
         with control.quiet():
-            listed.options = [("choose one", ""), *((f"{v} ({users:,})", v) for v, users in values)]
+            counted = [(say("{name} ({count:,})", name=v, count=users), v) for v, users in values]
+            listed.options = [(say("choose one"), ""), *counted]
             listed.value = ""
             typed.options, typed.value = tuple(v for v, _ in values), ""
         listed.layout.display = "none" if not column.value or is_long() else None
@@ -297,12 +294,15 @@ def _pick_segment(name: str, common: dict[str, Any], choices: Choices) -> Contro
     return control
 
 
+def _list_columns(choices: Choices) -> list[tuple[str, str]]:
+    return [(say("Everybody"), ""), *((spell_column(c), c) for c in choices.segments)]
+
+
 def _pick_funnel(name: str, common: dict[str, Any], choices: Choices) -> Control:
-    known = widgets.Dropdown(
-        options=[(PLAYBOOKS_FIRST, ""), *((f, f) for f in choices.funnels), (OWN_STEPS, OWN_STEPS)], **common
-    )
+    funnels = [(say("the playbook's first"), ""), *((f, f) for f in choices.funnels), (say(OWN_STEPS), OWN_STEPS)]
+    known = widgets.Dropdown(options=funnels, **common)
     rows = widgets.VBox([])
-    more = widgets.Button(description="Add a step", icon="plus", layout={"width": "140px"})
+    more = widgets.Button(description=say("Add a step"), icon="plus", layout={"width": "140px"})
     box = widgets.VBox([known, rows, more])
 
     def read_steps() -> list[str]:
@@ -318,21 +318,21 @@ def _pick_funnel(name: str, common: dict[str, Any], choices: Choices) -> Control
 
     def add_row(event: str = "") -> None:
         number = len(rows.children) + 1
-        options = [("choose an event", ""), *((e, e) for e in choices.events)]
+        options = [(say("choose an event"), ""), *((e, e) for e in choices.events)]
         if event and event not in choices.events:
             options.append((event, event))
         step = widgets.Dropdown(
-            options=options, value=event, description=f"Step {number}", style=LABEL_STYLE, layout=LAYOUT
+            options=options, value=event, description=_name_step(number), style=LABEL_STYLE, layout=LAYOUT
         )
-        away = widgets.Button(icon="times", tooltip=f"Remove step {number}", layout={"width": "36px"})
+        away = widgets.Button(icon="times", tooltip=_say_remove(number), layout={"width": "36px"})
         row = widgets.HBox([step, away])
         step.observe(lambda change: None if control.is_quiet else tell(), "value")
 
         def remove(_: Any) -> None:
             rows.children = [r for r in rows.children if r is not row]
             for i, left in enumerate(rows.children, 1):
-                left.children[0].description = f"Step {i}"
-                left.children[1].tooltip = f"Remove step {i}"
+                left.children[0].description = _name_step(i)
+                left.children[1].tooltip = _say_remove(i)
             tell()
 
         away.on_click(remove)
@@ -361,3 +361,11 @@ def _pick_funnel(name: str, common: dict[str, Any], choices: Choices) -> Control
     known.observe(lambda change: None if control.is_quiet else change_known(change), "value")
     more.on_click(lambda _: add_row())
     return control
+
+
+def _name_step(number: int) -> str:
+    return say("Step {number}", number=number)
+
+
+def _say_remove(number: int) -> str:
+    return say("Remove step {number}", number=number)

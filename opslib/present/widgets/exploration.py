@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from opslib.language import set_language
 from opslib.parameters import NotebookParameters
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ class Exploration:
         self.compute = compute
         self.data = data
         self.parameters = parameters
+        self.speak(parameters)
         self.result = compute(data, **parameters.to_options())
+
+    def speak(self, parameters: NotebookParameters) -> None:
+        """Speak the language that the parameters ask for, or else the playbook's."""
+        set_language(parameters.lang or self.data.playbook.company.lang)
 
     def show(self, view: View, *details: Any) -> Any:
         """Show the result in one way, such as `charts.plot_steps`; what else the function takes comes after it."""

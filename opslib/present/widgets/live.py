@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opslib.data.parallel import drop_unused, interrupt_queries, reopen_data
 from opslib.errors import InputError
+from opslib.language import get_language, say
 from opslib.parameters import NotebookParameters, Value, check_parameters
 from opslib.present.widgets.exploration import Compute, Exploration, View
 from opslib.present.widgets.panel import Panel
@@ -20,6 +21,8 @@ from opslib.present.widgets.worker import SupersededError, Ticket, Worker
 if TYPE_CHECKING:
     from opslib.data.source import Data
 
+# Parameters that no mark of a chart sets.
+SETTINGS = ("playbook", "lang")
 # Running the cell again starts over: the exploration that its controls belonged to must not go on drawing.
 _open: dict[str, LiveExploration] = {}
 
@@ -43,6 +46,7 @@ class LiveExploration(Exploration):
         self._blocks: dict[str, int] = {}
         self._worker = Worker(interrupt=partial(interrupt_queries, self.data))
         self._panel = Panel(self)
+        self._spoken = get_language()
         self._loop = _find_loop()
         _open[parameters.notebook] = self
 
@@ -91,7 +95,7 @@ class LiveExploration(Exploration):
     def drill(self, text: str) -> None:
         """Set the parameters that a clicked mark names."""
         fields = type(self.parameters).model_fields
-        values = {name: v for name, v in json.loads(text).items() if name in fields and name != "playbook"}
+        values = {name: v for name, v in json.loads(text).items() if name in fields and name not in SETTINGS}
         if values:
             self._panel.write(values)
             self.change(values)
@@ -105,13 +109,14 @@ class LiveExploration(Exploration):
     def stop(self) -> None:
         """Give up what is being computed, and show again what was there before."""
         self._worker.stop()
-        self._fail("Stopped.")
+        self._fail(say("Stopped."))
 
     def _compute(self, ticket: Ticket, parameters: NotebookParameters, block: int) -> None:
         """Compute and draw, on the worker's thread."""
         sections = self._order(block)
         try:
             drop_unused(self.data)
+            self.speak(parameters)
             result = self.compute(self.data, **parameters.to_options())
             for number, section in enumerate(sections):
                 ticket.check()
@@ -148,6 +153,7 @@ class LiveExploration(Exploration):
         self.parameters, self.result = parameters, result
         for section in self._sections.values():
             section.settle()
+        self._show_panel()
         self._panel.show_done()
         # A cell that ran meanwhile shows the result from before.
         if count < len(self._sections):
@@ -156,14 +162,21 @@ class LiveExploration(Exploration):
     def _fail(self, text: str) -> None:
         for section in self._sections.values():
             section.restore()
+        # What is on screen is in the language of the last good state, and so is the next thing said.
+        self.speak(self.parameters)
         self._panel.show_failure(text)
+
+    def _show_panel(self) -> None:
+        if self._spoken != get_language():
+            self._spoken = get_language()
+            self._panel.draw()
 
 
 def _say_error(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     first = (str(error).splitlines() or [""])[0]
-    return f"This could not be computed: {type(error).__name__}: {first}"
+    return say("This could not be computed: {error}: {reason}", error=type(error).__name__, reason=first)
 
 
 def _find_loop() -> asyncio.AbstractEventLoop | None:

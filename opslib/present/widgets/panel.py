@@ -11,11 +11,13 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from opslib.errors import InputError
+from opslib.language import mark, say
 from opslib.parameters import Value, save_view, write_papermill_command, write_report_command
 from opslib.present import theme
 from opslib.present.widgets.bridge import Bridge
 from opslib.present.widgets.choices import list_choices
 from opslib.present.widgets.controls import Control, make_control, offer_steps
+from opslib.present.widgets.labels import LABELS
 
 if TYPE_CHECKING:
     from opslib.present.widgets.live import LiveExploration
@@ -29,31 +31,44 @@ class Panel:
         self._exploration = exploration
         self._controls: dict[str, list[Control]] = {}
         self._choices = list_choices(exploration.data)
+        self._blocks: list[tuple[widgets.VBox, list[str], bool]] = []
         self._bridge = Bridge()
         self._status = widgets.HTML()
         self._status.add_class("opslib-status")
         self._progress = widgets.IntProgress(min=0, max=1, layout={"width": "160px", "visibility": "hidden"})
-        self._stop = widgets.Button(description="Stop", icon="stop", disabled=True, layout={"width": "90px"})
+        self._stop = widgets.Button(icon="stop", disabled=True, layout={"width": "90px"})
         self._stop.on_click(lambda _: exploration.stop())
         self._bridge.observe(lambda change: exploration.drill(change["new"]["text"]), "drill")
         self._say("")
+        self._name_buttons()
         self._write_commands()
 
     def show(self, names: Sequence[str], *, first: bool) -> None:
-        """Show controls for parameters; what they share, such as the commands, beside the first of them."""
-        made = [self._make(name) for name in names]
-        for control in made:
-            # A cell that runs again shows its controls anew; older ones of the same parameter follow.
-            self._controls.setdefault(control.name, []).append(control)
-            control.on_change(self._change)
-        status = widgets.HBox([self._stop, self._progress, self._status], layout={"align_items": "center"})
-        grid = widgets.Box([c.widget for c in made], layout={"flex_flow": "row wrap", "grid_gap": "2px 24px"})
-        parts: list[Any] = [grid, status]
-        if first:
-            parts += [self._make_saving(), self._bridge]
-        box = widgets.VBox(parts)
+        """Show controls for parameters; what they share, such as the language, beside the first of them."""
+        box = widgets.VBox()
         box.add_class("opslib-controls")
+        self._blocks.append((box, [name for name in names if name != "lang"], first))
+        self._fill(*self._blocks[-1])
         display(box)
+
+    def draw(self) -> None:
+        """Draw all controls anew, in the language spoken now."""
+        self._controls = {name: found for name, found in self._controls.items() if name == "lang"}
+        self._name_buttons()
+        for block in self._blocks:
+            self._fill(*block)
+
+    def _fill(self, box: widgets.VBox, names: Sequence[str], first: bool) -> None:
+        status = widgets.HBox([self._stop, self._progress, self._status], layout={"align_items": "center"})
+        controls = [self._make(name).widget for name in names]
+        grid = widgets.Box(controls, layout={"flex_flow": "row wrap", "grid_gap": "2px 24px"})
+        if not first:
+            box.children = [grid, status]
+            return
+        # The list of languages stays, or whoever chose from it with the keyboard would have to look for it again.
+        language = box.children[0] if box.children else self._make("lang").widget
+        language.description = say(LABELS["lang"])
+        box.children = [language, grid, status, self._make_saving(), self._bridge]
 
     def write(self, values: Mapping[str, Value]) -> None:
         """Set controls without computing anything."""
@@ -66,31 +81,37 @@ class Panel:
         self._progress.max, self._progress.value = max(len(sections), 1), done
         self._progress.layout.visibility = "visible"
         self._stop.disabled = False
-        self._say(f"{done} of {len(sections)} sections are up to date" if done else "Computing ...")
+        if done:
+            self._say(say("{done} of {count} sections are up to date", done=done, count=len(sections)))
+        else:
+            self._say(say("Computing ..."))
         self._bridge.waiting = [section.label for section in sections[done:]]
 
     def show_done(self) -> None:
         """Say that all sections show what the controls say."""
         self._end()
-        self._say("All sections are up to date.")
+        self._say(say("All sections are up to date."))
         self._write_commands()
         self._offer_steps()
 
     def show_failure(self, text: str) -> None:
         """Say in words what went wrong; the results stay those of the last good state."""
         self._end()
-        self._say(f"{text} The results below are still the ones from before.", wrong=True)
+        self._say(say("{error} The results below are still the ones from before.", error=text), wrong=True)
 
     def save(self, name: str) -> None:
         """Save what is on screen as a named view of the playbook, and say so."""
         parameters = self._exploration.parameters
         try:
-            done = "replaced" if save_view(parameters, name) else "saved"
+            replaced = save_view(parameters, name)
         except InputError as error:
             self._say(str(error), wrong=True)
             return
-        again = f"opslib report --view {name}"
-        self._say(f"View {done} in {Path(parameters.playbook).name}. To see it again: {again}")
+        template = mark("View saved in {playbook}. To see it again: {command}")
+        if replaced:
+            template = mark("View replaced in {playbook}. To see it again: {command}")
+        command = f"opslib report --view {name}"
+        self._say(say(template, playbook=Path(parameters.playbook).name, command=command))
 
     def _end(self) -> None:
         self._stop.disabled = True
@@ -102,7 +123,14 @@ class Panel:
         control = make_control(
             name, exploration.parameters, exploration.data, self._choices, steps=_list_step_names(exploration.result)
         )
+        # A cell that runs again shows its controls anew; older ones of the same parameter follow.
+        self._controls.setdefault(name, []).append(control)
+        control.on_change(self._change)
         return control
+
+    def _name_buttons(self) -> None:
+        self._stop.description = say("Stop")
+        self._bridge.speak()
 
     def _change(self, name: str, value: Value) -> None:
         for control in self._controls.get(name, ()):
@@ -127,12 +155,12 @@ class Panel:
 
     def _make_saving(self) -> widgets.Box:
         name = widgets.Text(
-            description="Name of the view", placeholder="such as android-checkout",
+            description=say("Name of the view"), placeholder=say("such as android-checkout"),
             style={"description_width": "150px"}, layout={"width": "360px"},
         )  # fmt: skip
-        save = widgets.Button(description="Save view", icon="bookmark", layout={"width": "120px"})
-        back = widgets.Button(description="Reset", icon="undo", layout={"width": "120px"},
-                              tooltip="back to the values of the parameters cell")  # fmt: skip
+        save = widgets.Button(description=say("Save view"), icon="bookmark", layout={"width": "120px"})
+        tooltip = say("back to the values of the parameters cell")
+        back = widgets.Button(description=say("Reset"), icon="undo", layout={"width": "120px"}, tooltip=tooltip)
         back.on_click(lambda _: self._exploration.reset())
 
         save.on_click(lambda _: self.save(name.value.strip()))

@@ -9,7 +9,8 @@ import pytest
 from opslib.data.source import Data
 from opslib.parameters import NOTEBOOKS, check_parameters
 from opslib.present.widgets.choices import Choices, list_choices
-from opslib.present.widgets.controls import LABELS, OWN_STEPS, make_control
+from opslib.present.widgets.controls import OWN_STEPS, make_control
+from opslib.present.widgets.labels import LABELS
 
 VALUES: dict[str, list[Any]] = {
     "as_of": ["", "2026-05-01"],
@@ -26,6 +27,7 @@ VALUES: dict[str, list[Any]] = {
     "grain": ["week", "month"],
     "inactive_days": [0, 30],
     "incident_on": ["", "2026-05-20"],
+    "lang": ["", "en", "zh"],
     "lever_cac_amount": [0.0, 80.0, 5000.0],
     "lever_d1_rate": [0.0, 0.35],
     "lever_d7_rate": [0.0, 0.255],

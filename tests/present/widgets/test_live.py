@@ -15,6 +15,7 @@ import pytest
 from opslib.data.playbook import load_playbook
 from opslib.data.source import Data, open_data
 from opslib.errors import InputError
+from opslib.language import say, set_language
 from opslib.parameters import check_parameters, parse_parameters, read_view
 from opslib.present.charts import view_chart
 from opslib.present.display import VEGA_MIME, ChartView, ListView
@@ -240,6 +241,34 @@ def test_reset_goes_back_to_the_parameters_cell(data: Data, page: Page, computer
     assert live.wait(20)
     assert page.texts == ["'28 days'"]
     assert find_control(live, "days").read() == 28
+
+
+def test_another_language_redraws_results_and_controls(live: LiveExploration, page: Page, computer: Computer) -> None:
+    try:
+        live.show(lambda result: say("{name} ({count:,})", name=say("Days"), count=result.days))
+        find_control(live, "lang").widget.value = "zh"
+        assert live.wait(20)
+        assert page.texts[-1] == "'天数（0）'"
+        assert "lang" not in computer.calls[-1]
+        assert [find_control(live, name).widget.description for name in ("lang", "step")] == ["语言", "要解释的步骤"]
+        assert read_status(live).endswith("全部已更新。</span>")
+        assert (live._panel._stop.description, live._panel._bridge.texts["copied"]) == ("停止", "已复制")
+        assert "--lang zh" in dict(live._panel._bridge.commands)["opslib report"]
+        # What follows stays in the language, and so does what is said of a failure.
+        find_control(live, "step").widget.value = 3
+        assert live.wait(20)
+        assert live.parameters == check_parameters(FUNNEL, {"lang": "zh", "step": 3})
+        change(live, days=13)
+        assert "下方仍是之前的结果" in read_status(live)
+        live.reset()
+        assert live.wait(20)
+        assert page.texts[-1] == "'Days (0)'"
+        assert [find_control(live, name).widget.description for name in ("lang", "step")] == [
+            "Language",
+            "Step to explain",
+        ]
+    finally:
+        set_language("")
 
 
 def test_commands_say_what_is_on_screen(live: LiveExploration) -> None:
