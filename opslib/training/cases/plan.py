@@ -93,7 +93,7 @@ def _plant_release(random: np.random.Generator, start: date, end: date, left: fl
     """A release with which payment often fails."""
     version = next(version for version, day in RELEASES if date.fromisoformat(day) == start)
     who = {"app_version": version, "platform": _draw(random, ("android", "ios"))}
-    planted = Incident("release", "step_rate:begin_checkout->pay", start, end, Segment.of(**who), left)
+    planted = Incident("release", "step_rate:begin_checkout->pay", start, end, Segment.of(tenure=None, **who), left)
     return Story("release", who, start, end, (planted,))
 
 
@@ -120,9 +120,9 @@ def _plant_budget(random: np.random.Generator, start: date, end: date, left: flo
     channel = _draw(random, ("social", "paid_ads"))
     who = {"channel": channel}
     planted = (
-        Incident("budget", "spend", start, end, Segment.of(**who), 1.45),
-        Incident("budget", "signups", start, end, Segment.of(**who), 1.40),
-        Incident("budget", "return_rate", start, end, Segment.of(added_by_signups="yes", **who), left / 3),
+        Incident("budget", "spend", start, end, Segment.of(tenure=None, **who), 1.45),
+        Incident("budget", "signups", start, end, Segment.of(tenure=None, **who), 1.40),
+        Incident("budget", "return_rate", start, end, Segment.of(tenure=None, added_by_signups="yes", **who), left / 3),
     )
     return Story("budget", who, start, end, planted)
 

@@ -207,13 +207,13 @@ def _ask_moved(diagnosis: FunnelDiagnosis) -> Question:
 
 
 def _ask_points(diagnosis: FunnelDiagnosis) -> Question:
-    assert diagnosis.split is not None
+    assert diagnosis.split is not None and diagnosis.split.overall.difference is not None
     moved = diagnosis.path.labels[diagnosis.step - 1]
-    own = diagnosis.split.steps.set_index("step").loc[moved]
+    own = diagnosis.split.steps.set_index("step").loc[moved].to_dict()
     change = 100 * float(own["change_rate"])
     mistakes = (
         Mistake(
-            100 * float(own["change_rate"] / own["before_rate"]),
+            change / float(own["before_rate"]),
             say("That is per cent of the rate before. Points are the difference of the two rates."),
         ),
         Mistake(
