@@ -7,6 +7,7 @@ folder, loaded when a result of theirs is shown.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable
 from functools import singledispatch
 from typing import Any
@@ -233,6 +234,8 @@ def format_points(value: float, low: float, high: float) -> str:
     >>> format_points(-0.0411, -0.062, -0.02)
     '-4.1 points [-6.2 to -2.0]'
     """
+    if math.isnan(low) or math.isnan(high):
+        return say("{points:+.1f} points, without an interval", points=100 * value)
     return say("{points:+.1f} points [{low:.1f} to {high:.1f}]", points=100 * value, low=100 * low, high=100 * high)
 
 

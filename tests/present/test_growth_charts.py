@@ -196,7 +196,7 @@ def _read_rows(view: ChartView) -> list[dict[str, Any]]:
 def test_growth_adds_up(views) -> None:  # type: ignore[no-untyped-def]
     rows = _read_rows(views["sample", "plot_accounting"])
     by_state = {r["state"]: r["users_count"] for r in rows if r["period_start"] == rows[-1]["period_start"]}
-    assert by_state["New"] + by_state["Came back"] + by_state["Left"] == by_state[charts.NET_LABEL]
+    assert by_state["New"] + by_state["Came back"] + by_state["Left"] == by_state["Gained less lost"]
     assert len(rows) == 4 * 26
 
 

@@ -44,7 +44,7 @@ def test_goes_on_where_somebody_left_off(tmp_path: Path) -> None:
 def test_solution_before_the_answer_counts_as_help(tmp_path: Path) -> None:
     progress = Progress.load(tmp_path / FILE)
     asked = Asked("rate", PLAN, progress)
-    assert list(asked.solution().paragraphs) == ["The answer: 20.0%", "so"]
+    assert list(asked.solution().paragraphs) == ["The answer: 20%", "so"]
     asked.check(20)
     assert progress.question("a_lesson", "rate").status == "helped"
 

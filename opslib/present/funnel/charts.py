@@ -112,20 +112,21 @@ def plot_split(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         return say_missing(diagnosis, mark("Which step"), say("there is no period before with enough users"))
     labels = diagnosis.path.labels
     frame = split.steps.assign(label=[f"{a} > {b}" for a, b in pairwise(labels)])
-    for end in ("rate", "low", "high"):
-        frame[end] = 100 * frame[f"effect_{end}"].astype(float)
-        frame[f"own_{end}"] = 100 * frame[f"change_{end}"].astype(float)
+    for end, source in {"points": "rate", "low": "low", "high": "high"}.items():
+        frame[end] = 100 * frame[f"effect_{source}"].astype(float)
+        frame[f"own_{end}"] = 100 * frame[f"change_{source}"].astype(float)
     row = frame.iloc[diagnosis.step - 2]
     whole = 100 * (split.overall.difference or 0.0)
     title = say(
         "{step}: {points:+.1f} of {whole:+.1f} points",
         step=cut_name(str(row["label"]), SEGMENT_TITLE),
-        points=row["rate"],
+        points=row["points"],
         whole=whole,
     )
     names = {
-        "label": say("Step"), "rate": say("Points of the whole"), "low": say("Low (95%)"), "high": say("High (95%)"),
-        "own_rate": say("Points of its own rate"), "own_low": say("Low (95%) "), "own_high": say("High (95%) "),
+        "label": say("Step"), "points": say("Points of the whole"), "low": say("Low (95%)"), "high": say("High (95%)"),
+        "own_points": say("Points of its own rate"), "own_low": say("Its own, low (95%)"),
+        "own_high": say("Its own, high (95%)"),
         "after_numerator_count": say("Went on now"), "after_count": say("Of users now"),
         "before_numerator_count": say("Went on before"), "before_count": say("Of users before"),
     }  # fmt: skip
@@ -135,10 +136,10 @@ def plot_split(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         tooltip=make_tooltips(
             {
                 "label:N": (names["label"], ""),
-                "rate:Q": (names["rate"], "+.2f"),
+                "points:Q": (names["points"], "+.2f"),
                 "low:Q": (names["low"], "+.2f"),
                 "high:Q": (names["high"], "+.2f"),
-                "own_rate:Q": (names["own_rate"], "+.2f"),
+                "own_points:Q": (names["own_points"], "+.2f"),
                 "after_numerator_count:Q": (names["after_numerator_count"], ","),
                 "after_count:Q": (names["after_count"], ","),
                 "before_numerator_count:Q": (names["before_numerator_count"], ","),
@@ -147,7 +148,7 @@ def plot_split(diagnosis: FunnelDiagnosis) -> ChartView | ListView:
         ),
     )
     across = say("Points that the step did to the share of entrants who get through")
-    chart = draw_zero(frame.head(1)) + draw_points(base, "rate", across, form="+.1f", low="low", high="high")
+    chart = draw_zero(frame.head(1)) + draw_points(base, "points", across, form="+.1f", low="low", high="high")
     text = say("Points with 95% intervals by step; they add up to the change.")
     return view_chart(chart, title, text, frame, names)
 

@@ -48,10 +48,8 @@ def _say_nobody(diagnosis: FunnelDiagnosis, explanation: ChangeExplanation) -> s
     note = explanation.note.rstrip(".")
     if not change.clear and not explanation.localised:
         return say("No group of users stands out: {note}.", note=note) if note else ""
-    return say(
-        "It sits in no group of users: {note}. Look for what changed for everybody: a release, a price, a season.",
-        note=note,
-    )
+    sits = say("It sits in no group of users: {note}.", note=note) if note else say("It sits in no group of users.")
+    return join_sentences([sits, say("Look for what changed for everybody: a release, a price, a season.")])
 
 
 def _say_lost(culprit: Culprit) -> str:

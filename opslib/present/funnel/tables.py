@@ -151,7 +151,8 @@ def show_trial(diagnosis: FunnelDiagnosis) -> TableView | ListView:
     always = result.looks == "always"
     rows = [_show_metric(row, trial.goal, always=always) for row in result.comparisons.to_dict("records")]
     labels = {
-        "metric": say("Metric"), "variant": say("Variant"), "control_value": result.control.capitalize(),
+        "metric": say("Metric"), "variant": say("Variant"),
+        "control_value": say("{control} group", control=result.control.capitalize()),
         "variant_value": say("Variant’s"), "difference": say("Difference [95%]"), "verdict": say("Verdict"),
     }  # fmt: skip
     split = result.split

@@ -15,7 +15,7 @@ DECISIONS = {
     "sample_ratio_mismatch": mark(
         "stop: users were not split as planned, so nothing can be concluded; repair the split"
     ),
-    "guardrail_broken": mark("stop: {metric} got worse by more than is accepted"),
+    "guardrail_broken": mark("stop: what must hold got worse by more than is accepted ({metric})"),
     "primary_lost": mark("stop: it loses"),
     "gain_too_small": mark("stop: a gain worth having is ruled out"),
     "no_clear_effect": mark("stop: no effect is clear, and no more users come"),

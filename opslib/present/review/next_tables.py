@@ -60,7 +60,7 @@ def show_bridge(review: QuarterlyReview) -> TableView | ListView:
         )
     total = bridge.users_now - bridge.users_before
     money = (bridge.revenue_now or 0) - (bridge.revenue_before or 0)
-    sums = {"lever": say("All together"), "before": "", "now": "", "users": f"{total:+,}", "revenue": f"{money:+,.2f}"}
+    sums = {"lever": say("All together"), "before": "", "now": "", "users": f"{total:+,}", "revenue": f"{money:+,.0f}"}
     labels = {
         "lever": say("Lever"),
         "before": bridge.before.label,
