@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from opslib.errors import InputError
+from opslib.language import LANGUAGES
 from opslib.run.commands import say
 
 
@@ -21,13 +22,14 @@ def training() -> None:
     "--level", type=click.IntRange(1, 3), default=1, show_default=True, help="1 clear, 2 not alone, 3 small too"
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="folder for the case")
+@click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="language of the case")
 @click.option("--force", is_flag=True, help="replace a case that is already there")
-def new(seed: int, level: int, out: Path, force: bool) -> None:
+def new(seed: int, level: int, out: Path, lang: str, force: bool) -> None:
     """Make a fresh company with something planted in it, and a notebook that asks what it was."""
     from opslib.training.cases.folder import make_case
 
     say("Simulating a company ...")
-    folder = make_case(seed, level, out, force=force)
+    folder = make_case(seed, level, out, lang=lang, force=force)
     say(f"Case: {folder}. Open {folder / 'case.ipynb'} in JupyterLab. Its answers are sealed; the seed opens them.")
 
 

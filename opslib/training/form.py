@@ -12,7 +12,7 @@ from IPython.display import display
 from opslib.language import say
 from opslib.present.widgets.exploration import SESSION
 from opslib.training.answers import Choice, Decision, Group, Number, Sentence, letter_of
-from opslib.training.page import COLORS, Note, write_verdict
+from opslib.training.page import COLORS, Note
 
 if TYPE_CHECKING:
     from opslib.training.lesson import Asked
@@ -46,6 +46,7 @@ def show_form(asked: Asked) -> None:
         tried = done.right or done.tries >= TRIES_BEFORE_SOLUTION or done.hints == len(asked.question.hints)
         solution.disabled = not tried
 
+    solution.tooltip = say("After two tries, or after all hints")
     check.on_click(lambda _: tell(asked.check(read())))
     hint.on_click(lambda _: tell(asked.hint()))
     solution.on_click(lambda _: tell(asked.solution()))
@@ -60,10 +61,10 @@ def _say_state(asked: Asked) -> Note:
     """Where somebody left off."""
     done = asked.done
     if done.right:
-        return Note([], say("Right, after {count} tries.", count=done.tries), COLORS["right"])
+        return Note([], say("Right. Tries: {count}.", count=done.tries), COLORS["right"])
     if done.tries:
-        return Note([], say("Not right yet, after {count} tries.", count=done.tries), COLORS["wrong"])
-    return write_verdict(asked.judge(None))
+        return Note([], say("Not right yet. Tries: {count}.", count=done.tries), COLORS["wrong"])
+    return Note([], say("Not tried yet."), COLORS["not_tried"])
 
 
 def make_inputs(answer: Any) -> tuple[list[widgets.Widget], Read]:

@@ -12,7 +12,7 @@ from opslib.language import say
 from opslib.training.answers import Decision, read_decision, score_confidence
 from opslib.training.cases.sealed import SealedAnswer
 from opslib.training.judgement import Judgement
-from opslib.training.page import COLORS, Note, write_question, write_verdict
+from opslib.training.page import COLORS, Note, Snippet, write_question, write_verdict
 from opslib.training.plan import LessonPlan, Look, Question
 from opslib.training.progress import Progress, QuestionProgress
 
@@ -121,7 +121,7 @@ class Lesson:
             raise InputError(f"{self.plan.name}: '{name}' is a question; show it with ask('{name}').")
         display(Note(step.text), *(show() for show in step.shows))
         if step.code:
-            display(Note([say("In a notebook of your own: {code}", code=step.code)]))
+            display(Snippet(step.code))
 
     def ask(self, name: str) -> Asked:
         """Ask a question: with a form for somebody at a JupyterLab, as a text for everybody else."""

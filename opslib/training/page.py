@@ -13,7 +13,13 @@ from opslib.training.judgement import Judgement
 from opslib.training.plan import Question
 
 COLORS = {"right": "#1a7f4b", "wrong": "#b3261e", "error": "#8a6100", "not_tried": "#616e7c", "hint": "#0b65a8"}
-BOX = "border-left: 4px solid {color}; padding: 6px 14px; margin: 8px 0; max-width: 46em;"
+BOX = "border-left: 4px solid {color}; padding: 2px 14px; margin: 8px 0; max-width: 46em;"
+# JupyterLab's own differ inside a control and outside.
+PARAGRAPH = "margin: 6px 0; line-height: 1.5;"
+OPEN = """import opslib{imports}
+
+data = opslib.open_data("playbook.toml")
+{body}"""
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,44 @@ class Note:
     color: str = ""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        parts = [f"<p><strong>{html.escape(self.heading)}</strong></p>"] if self.heading else []
-        parts += [f"<p>{html.escape(text)}</p>" for text in self.paragraphs]
+        heading = f'<p style="{PARAGRAPH}"><strong>{html.escape(self.heading)}</strong></p>' if self.heading else ""
         style = BOX.format(color=self.color) if self.color else "max-width: 46em;"
+        text = f'<div style="{style}">{heading}{write_paragraphs(self.paragraphs)}</div>'
         lines = [self.heading, *self.paragraphs] if self.heading else self.paragraphs
-        return {"text/html": f'<div style="{style}">{"".join(parts)}</div>', "text/plain": "\n".join(lines)}
+        return {"text/html": text, "text/plain": "\n".join(lines)}
+
+
+def write_paragraphs(texts: Sequence[str]) -> str:
+    """Paragraphs in HTML, escaped."""
+    return "".join(f'<p style="{PARAGRAPH}">{html.escape(text)}</p>' for text in texts)
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """How the same is had in a notebook of one's own, folded."""
+
+    code: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        heading, code = say("In a notebook of your own"), complete_code(self.code)
+        text = f"<details><summary>{html.escape(heading)}</summary><pre>{html.escape(code)}</pre></details>"
+        return {"text/html": text, "text/plain": f"{heading}:\n{code}"}
+
+
+def complete_code(code: str) -> str:
+    """Lines that run as they stand: the data opened, and imports first.
+
+    >>> print(complete_code("import math\\n\\nmath.pi"))
+    import opslib
+    import math
+    <BLANKLINE>
+    data = opslib.open_data("playbook.toml")
+    math.pi
+    """
+    lines = code.splitlines()
+    imports = [line for line in lines if line.startswith(("from ", "import "))]
+    body = "\n".join(line for line in lines if line not in imports).strip()
+    return OPEN.format(imports="".join(f"\n{line}" for line in imports), body=body)
 
 
 def write_question(question: Question, number: int, count: int) -> Note:

@@ -16,7 +16,7 @@ class Look:
     Attributes:
         text: how to read it, in paragraphs.
         shows: each makes a chart or a table.
-        code: how the same is had outside of the lesson.
+        code: lines that give the same outside of the lesson, once `data` are open.
     """
 
     text: tuple[str, ...]

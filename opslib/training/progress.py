@@ -43,6 +43,11 @@ class QuestionProgress:
             return "helped" if self.shown else "right"
         return "wrong" if self.tries else "not_tried"
 
+    @property
+    def is_right_at_once(self) -> bool:
+        """Whether the first try was right, with neither hint nor solution."""
+        return self.status == "right" and self.tries == 1 and not self.hints
+
 
 @dataclass
 class Progress:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from opslib.language import set_language
 
 if TYPE_CHECKING:
-    from opslib.present.display import TableView
     from opslib.training.lesson import Lesson
+    from opslib.training.overview import ProgressPage
     from opslib.training.progress import Progress
 
 
@@ -36,7 +36,7 @@ def start(name: str, *, lang: str = "", solve: bool = False, playbook: str = "pl
 
     write_lesson = find_lesson(name)
     data = open_data(playbook)
-    set_language(lang)
+    set_language(lang or data.playbook.company.lang)
     progress = Progress() if solve else load_progress(data.playbook.path)
     return Lesson(write_lesson(data), progress, solve=solve)
 
@@ -49,14 +49,15 @@ def load_progress(playbook: Path) -> Progress:
     return Progress.load(playbook.parent / FILE) if is_attended() else Progress()
 
 
-def show_progress(*, lang: str = "", playbook: str = "playbook.toml") -> TableView:
+def show_progress(*, lang: str = "", playbook: str = "playbook.toml") -> ProgressPage:
     """Show the three tracks, and how far the learner is in each lesson.
 
     Raises:
         InputError: an unknown language, or a progress file that cannot be read.
     """
     from opslib.data.playbook import load_playbook
-    from opslib.training.overview import list_progress
+    from opslib.training.overview import ProgressPage
 
-    set_language(lang)
-    return list_progress(load_progress(load_playbook(playbook).path))
+    loaded = load_playbook(playbook)
+    set_language(lang or loaded.company.lang)
+    return ProgressPage(load_progress(loaded.path))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from opslib.errors import InputError
-from opslib.training.progress import FILE, Progress, QuestionProgress
+from opslib.training.progress import FILE, Progress
 
 CASE = "case_"
 
@@ -61,7 +61,7 @@ def _summarise(name: str, progress: Progress) -> dict[str, Any]:
         "cases_count": sum(lesson.startswith(CASE) for lesson in begun),
         "questions_count": len(questions),
         "right_count": sum(question.right for question in questions),
-        "first_count": sum(_is_right_at_once(question) for question in questions),
+        "first_count": sum(question.is_right_at_once for question in questions),
         "hints_count": sum(question.hints for question in questions),
         "tries_mean": _mean([float(question.tries) for question in questions]),
         "decisions_count": len(decided),
@@ -71,10 +71,6 @@ def _summarise(name: str, progress: Progress) -> dict[str, Any]:
         "actions_count": len(acted),
         "regret_amount_mean": _mean([question.regret_amount for question in acted]),
     }
-
-
-def _is_right_at_once(question: QuestionProgress) -> bool:
-    return question.status == "right" and question.tries == 1 and not question.hints
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

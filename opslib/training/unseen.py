@@ -5,14 +5,14 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opslib.data.sample_company.company import SampleSettings
 from opslib.data.sample_company.incidents import Incident, Segment
-from opslib.training.cases.folder import PLAYBOOK
+from opslib.training.cases.folder import write_playbook
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
@@ -53,10 +53,5 @@ def open_company() -> Data:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     generate_sample(folder / "data", settings=SETTINGS, incidents=INCIDENTS, processes=1)
     # No experiment ran in these quarters.
-    names = sorted(p.stem for p in (folder / "data").glob("*.parquet") if p.stem != "exposures")
-    lines = ['events = { source = "data/events/*.parquet" }']
-    lines += [f'{name} = {{ source = "data/{name}.parquet" }}' for name in names]
-    last_day = SETTINGS.end - timedelta(days=1)
-    text = PLAYBOOK.format(name=COMPANY, last_day=last_day, tables="\n".join(lines)) + TARGETS
-    (folder / "playbook.toml").write_text(text, encoding="utf-8")
-    return open_data(folder / "playbook.toml")
+    (folder / "data" / "exposures.parquet").unlink()
+    return open_data(write_playbook(folder, name=COMPANY, end=SETTINGS.end, more=TARGETS))

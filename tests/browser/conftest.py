@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.lab import Lab, start_lab
 from tests.run import fakes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,14 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A JupyterLab with a copy of the notebooks."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    with start_lab(ROOT, tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="session")

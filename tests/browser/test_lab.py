@@ -19,7 +19,7 @@ from opslib.parameters import NOTEBOOKS
 from opslib.present.widgets.worker import LONGEST_WAIT_SECONDS
 from opslib.run.publish import dump_json
 from tests.browser.conftest import ROOT, SCREENSHOTS
-from tests.browser.lab import LONG_MS, Lab, NotebookPage, start_lab
+from tests.browser.lab import LONG_MS, Lab, NotebookPage
 
 EXPLORED = [slug for slug in NOTEBOOKS if slug != "00_start_here"]
 GROWTH, FUNNEL = "10_growth_model", "20_funnel_diagnosis"
@@ -34,14 +34,6 @@ def _counted(data, **options):
 {name}.compute = _counted
 print("null")
 """
-
-
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab with a copy of the notebooks."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    with start_lab(ROOT, tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
 
 
 @pytest.fixture(scope="module")

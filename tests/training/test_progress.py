@@ -84,7 +84,7 @@ def test_a_lesson_is_done_with_its_last_question() -> None:
     states = []
     for name, answer in (("rate", 30), ("rate", 20), ("stop", ("yes", 1.0))):
         lesson.ask(name).check(answer)
-        states.append(list_progress(progress).frame["state"].iloc[0])
+        states.append(list_progress(progress)["state"].iloc[0])
     assert states == ["begun", "begun", "done"]
 
 

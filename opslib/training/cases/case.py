@@ -37,7 +37,7 @@ def open_case(path: str | Path = "case.json", *, lang: str = "") -> Lesson:
 
     Args:
         path: the case's file, in the folder that `opslib training new` made.
-        lang: `en` or `zh`; empty: English.
+        lang: `en` or `zh`; empty: as the case's playbook says.
 
     Returns:
         The case, to be read, asked and finished like a lesson. What is answered is kept beside it.
@@ -52,7 +52,7 @@ def open_case(path: str | Path = "case.json", *, lang: str = "") -> Lesson:
     path = Path(path)
     case = read_case(path)
     data = open_data(path.parent / "playbook.toml")
-    set_language(lang)
+    set_language(lang or data.playbook.company.lang)
     plan = write_case(case, data)
     return Lesson(plan, Progress.load(path.parent / FILE))
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ name = "{name}"
 timezone = "Asia/Shanghai"
 currency = "CNY"
 week_start = "monday"
+lang = "{lang}"
 data_until = {last_day}
 
 [tables]
@@ -39,13 +40,14 @@ window_days = 7
 """
 
 
-def make_case(seed: int, level: int, out: Path, *, force: bool = False) -> Path:
+def make_case(seed: int, level: int, out: Path, *, lang: str = "en", force: bool = False) -> Path:
     """Make a case in a folder that does not hold one yet.
 
     Args:
         seed: another seed, another company; the same, the same one.
         level: 1 one clear cause, 2 another beside it, 3 smaller and with another beside it.
         out: the folder, made if there is none.
+        lang: the language it speaks, `en` or `zh`.
         force: replace the case that is there.
 
     Returns:
@@ -58,16 +60,21 @@ def make_case(seed: int, level: int, out: Path, *, force: bool = False) -> Path:
     with _new_folder(out, force=force) as folder:
         truth = _generate(plan, folder / "data")
         sealed = seal_answers(plan, truth, order_margin_amount=_measure_margin(folder / "data"))
-        tables = sorted(p.stem for p in (folder / "data").glob("*.parquet"))
-        lines = ['events = { source = "data/events/*.parquet" }']
-        lines += [f'{name} = {{ source = "data/{name}.parquet" }}' for name in tables]
-        last_day = plan.settings.end - timedelta(days=1)
-        text = PLAYBOOK.format(name=name_company(plan), last_day=last_day, tables="\n".join(lines))
-        (folder / "playbook.toml").write_text(text, encoding="utf-8")
+        write_playbook(folder, name=name_company(plan), end=plan.settings.end, lang=lang)
         case = {"version": VERSION, "level": level, "company": name_company(plan), **sealed}
         (folder / CASE_FILE).write_text(json.dumps(case, indent=1) + "\n", encoding="utf-8")
         write_notebook(folder / "case.ipynb")
     return out
+
+
+def write_playbook(folder: Path, *, name: str, end: date, lang: str = "en", more: str = "") -> Path:
+    """Write the playbook of a company whose tables are in `folder/data`; `end` is the day after its last."""
+    tables = ['events = { source = "data/events/*.parquet" }']
+    tables += [f'{p.stem} = {{ source = "data/{p.name}" }}' for p in sorted((folder / "data").glob("*.parquet"))]
+    last_day, path = end - timedelta(days=1), folder / "playbook.toml"
+    text = PLAYBOOK.format(name=name, last_day=last_day, lang=lang, tables="\n".join(tables))
+    path.write_text(text + more, encoding="utf-8")
+    return path
 
 
 def seal_answers(plan: CasePlan, truth: Mapping[str, Any], *, order_margin_amount: float) -> dict[str, Any]:

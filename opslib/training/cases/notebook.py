@@ -8,7 +8,7 @@ TITLE = "# A case to solve · 案例练习"
 START = """import opslib
 from opslib import training
 
-lang = ""  # en or zh; empty: English
+lang = ""  # en or zh; empty: as the playbook says
 case = training.open_case("case.json", lang=lang)
 case.read()"""
 FUNNEL = """data = opslib.open_data("playbook.toml")
