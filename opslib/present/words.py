@@ -6,7 +6,7 @@ folder, loaded when a result of theirs is shown.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import math
 from collections.abc import Callable, Iterable
 from functools import singledispatch
@@ -81,17 +81,9 @@ SIZES = {
     "zh": ((1e8, 1e8, mark("{value:.2f} hundred million")), (1e6, 1e4, mark("{value:,.0f} ten thousand"))),
 }
 
-# Where results come from, and what holds their words: loaded with the first result of the kind, so that a notebook
-# waits for its own alone.
-HOMES = {
-    "opslib.decide.churn": "opslib.present.churn.actions",
-    "opslib.decide.crisis": "opslib.present.crisis.actions",
-    "opslib.decide.funnel": "opslib.present.funnel.actions",
-    "opslib.decide.growth": "opslib.present.growth.actions",
-    "opslib.decide.review": "opslib.present.review.actions",
-    "opslib.decide.verdicts": "opslib.present.verdicts.words",
-    "opslib.decide.watch": "opslib.present.watch.words",
-}
+# Packages of `opslib.decide` whose results have their words in the package of the same name here: loaded with the first
+# result of the kind, so that a notebook waits for its own alone.
+TOPICS = ("churn", "crisis", "funnel", "growth", "review", "verdicts", "watch")
 
 
 def label_metric(name: str) -> str:
@@ -296,10 +288,11 @@ def _find_words(function: Any, result: object, what: str) -> Callable[[object], 
 
 def _load_words(function: Any, result: object) -> Any:
     """What a function says of this kind of result, its notebook's words loaded first; None where it has none."""
-    home = type(result).__module__
-    for package, words in HOMES.items():
-        if home == package or home.startswith(f"{package}."):
-            importlib.import_module(words)
+    _, layer, topic, *_ = [*type(result).__module__.split("."), "", ""]
+    if layer == "decide" and topic in TOPICS:
+        for module in ("words", "actions"):
+            if importlib.util.find_spec(f"opslib.present.{topic}.{module}"):
+                importlib.import_module(f"opslib.present.{topic}.{module}")
     found = function.dispatch(type(result))
     return None if found is function.dispatch(object) else found
 

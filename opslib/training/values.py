@@ -13,7 +13,7 @@ MOST_VALUES = 8
 
 
 def list_values(
-    data: Data, table: str, columns: Sequence[str], *, period: Period | None = None
+    data: Data, table: str, columns: Sequence[str], *, period: Period | None = None, most: int = MOST_VALUES
 ) -> dict[str, list[str]]:
     """Each column's most frequent values, by name; of a table with times only those of a period, about."""
     rows = data.table(table)
@@ -24,6 +24,6 @@ def list_values(
     for column in columns:
         known = rows.filter(rows[column].notnull())
         counts = known.group_by(column).agg(rows_count=known.count())
-        top = data.execute(counts.order_by(counts.rows_count.desc(), counts[column]).limit(MOST_VALUES))
+        top = data.execute(counts.order_by(counts.rows_count.desc(), counts[column]).limit(most))
         values[column] = sorted(str(value) for value in top[column])
     return values

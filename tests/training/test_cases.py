@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opslib.errors import InputError
+from opslib.run.execute import Job, run_notebooks
 from opslib.run.training import training
 from opslib.training.cases import folder as folders
 from opslib.training.cases.case import open_case, read_case
@@ -184,3 +185,30 @@ def test_what_is_planted_can_be_seen(cause: str, tmp_path: Path) -> None:
     assert max(errors) > 3
     prices = price_actions(story, measure_loss(story, truth, order_margin_amount=80.0))
     assert min(prices, key=prices.__getitem__) == answer_all(plan)["action"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_case_can_be_answered(cause: str, level: int, tmp_path: Path) -> None:
+    """The form offers the right answers, and they pass."""
+    seed = next(seed for seed in range(100, 200) if plan_case(seed, level).story.cause == cause)
+    lesson = open_case(make_case(seed, level, tmp_path / "case") / "case.json")
+    for name, answer in answer_all(plan_case(seed, level)).items():
+        assert lesson.ask(name).judge(answer).status == "right", (seed, name)
+    groups = lesson.plan.questions["group"].answer.shape.values
+    assert all(len(values) > 1 for values in groups.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_its_notebook_runs_unsolved(lang: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_case(11, 2, tmp_path / "case", lang=lang)
+    monkeypatch.chdir(folder)
+    (outcome,) = run_notebooks([Job("case", folder / "case.ipynb")])
+    assert outcome.ok, outcome.cause
+    shown = [
+        output["data"].get("text/plain", "") for cell in outcome.notebook["cells"] for output in cell.get("outputs", [])
+    ]
+    assert {"en": "0 of 5 questions right", "zh": "5题答对0题"}[lang] in shown[-1]
+    assert not (folder / FILE).exists()

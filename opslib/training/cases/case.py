@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opslib.data.periods import Period
 from opslib.errors import InputError
 from opslib.language import mark, say, set_language
 from opslib.training.answers import Choice, Decision, Group, Number, Option
@@ -30,6 +32,7 @@ CAUSE_TEXTS = {
 }
 EVENT_COLUMNS, USER_COLUMNS = ("app_version",), ("platform", "channel", "city_tier", "age_band")
 SHOWN_DAYS = 35
+MOST_VERSIONS = 40
 
 
 def open_case(path: str | Path = "case.json", *, lang: str = "") -> Lesson:
@@ -123,35 +126,35 @@ def _tell_move(moved: str, data: Data) -> str:
     if moved == "staying":
         from opslib.decide.growth.model import model_growth
 
-        change = model_growth(data, days=SHOWN_DAYS).changes()["cost_per_d7_amount"]
+        costs = model_growth(data, days=SHOWN_DAYS).acquisition
+        assert costs.before is not None
+        now, before = (channels.totals["cost_per_d7_amount"].value for channels in (costs.channels, costs.before))
         return say(
             "{company} asks for help: a new user who is still there on day 7 cost CNY {now:,.0f} in the last {days} "
             "days; in the {days} days before it was CNY {before:,.0f}.",
-            company=company, days=SHOWN_DAYS, now=change.now.value, before=change.before.value,
+            company=company, days=SHOWN_DAYS, now=now, before=before,
         )  # fmt: skip
-    now, before = _count_complaints(data)
+    from opslib.decide.crisis.investigation import investigate_voice
+
+    voice = investigate_voice(data, days=SHOWN_DAYS).voice
+    assert voice.complaints is not None and voice.complaints_before is not None
     return say(
-        "{company} asks for help: there were {now:,} complaints in the last {days} days; in the {days} days before "
-        "there were {before:,}.",
-        company=company, days=SHOWN_DAYS, now=now, before=before,
+        "{company} asks for help: on an average day of the last {days} days, {now:.2%} of the active users complained "
+        "({count:,.0f} complaints in all); in the {days} days before it was {before:.2%} ({count_before:,.0f}).",
+        company=company, days=SHOWN_DAYS, now=voice.complaints.complaint_rate.value,
+        count=voice.complaints.complaints_count.value, before=voice.complaints_before.complaint_rate.value,
+        count_before=voice.complaints_before.complaints_count.value,
     )  # fmt: skip
-
-
-def _count_complaints(data: Data) -> tuple[int, int]:
-    import datetime as dt
-
-    tickets = data.table("tickets")
-    ends = [data.as_of + dt.timedelta(days=1) - dt.timedelta(days=SHOWN_DAYS * i) for i in range(3)]
-    day = tickets.ts.date()
-    parts = [((day >= ends[i + 1]) & (day < ends[i])).sum().name(f"part{i}") for i in range(2)]
-    counts = data.execute(tickets.filter(tickets.is_complaint).agg(parts))
-    return int(counts["part0"].iloc[0]), int(counts["part1"].iloc[0])
 
 
 def _list_questions(data: Data) -> dict[str, Question]:
     causes = Choice(tuple(Option(name, say(text), "-") for name, text in CAUSE_TEXTS.items()))
     actions = Choice(tuple(Option(name, say(action.text), "-") for name, action in ACTIONS.items()))
-    values = list_values(data, "events", EVENT_COLUMNS) | list_values(data, "users", USER_COLUMNS)
+    # All that are in use: the one that is asked for may be new and rare.
+    end = data.as_of + dt.timedelta(days=1)
+    shown = Period(end - dt.timedelta(days=2 * SHOWN_DAYS), end, "shown")
+    values = list_values(data, "events", EVENT_COLUMNS, period=shown, most=MOST_VERSIONS)
+    values |= list_values(data, "users", USER_COLUMNS)
     weeks = Choice(tuple(Option(day, day, "-") for day in _list_mondays(data)))
     told = (say("What was planted is known to whom made the case: opslib training reveal, with the seed."),)
     questions: dict[str, tuple[str, Answer, tuple[str, ...]]] = {
@@ -199,7 +202,5 @@ def _list_questions(data: Data) -> dict[str, Question]:
 
 
 def _list_mondays(data: Data) -> list[str]:
-    import datetime as dt
-
     last = data.as_of - dt.timedelta(days=data.as_of.weekday())
     return [(last - dt.timedelta(days=7 * i)).isoformat() for i in range(13, -1, -1)]

@@ -13,8 +13,8 @@ from opslib.data.sample_company.incidents import Incident, Segment
 from opslib.errors import InputError
 
 LEVELS = (1, 2, 3)
-# Large enough that a planted cause can be found, small enough to be made in a few seconds.
-USERS = {1: 16_000, 2: 20_000, 3: 24_000}
+# Enough that a planted cause can be found, few enough to be made in a few seconds.
+USERS = 24_000
 # What is left of a rate that a cause lowers: the harder the case, the more.
 LEFT = {1: 0.40, 2: 0.52, 3: 0.62}
 WEEK = timedelta(days=7)
@@ -81,7 +81,7 @@ def plan_case(seed: int, level: int) -> CasePlan:
     # Another cause of another kind moves another number, and began at another time.
     other = _draw_start(random, causes[1]) if level > 1 else end
     decoy = CAUSES[causes[1]](random, other, end, LEFT[level]) if other < end else None
-    settings = SampleSettings(users=USERS[level], seed=int(random.integers(1, 2**31)), end=end)
+    settings = SampleSettings(users=USERS, seed=int(random.integers(1, 2**31)), end=end)
     return CasePlan(seed, level, story, decoy, settings)
 
 

@@ -8,7 +8,7 @@ from opslib.decide.rules.result import RuleResult
 from opslib.language import say
 from opslib.present.display import ListView
 from opslib.present.rules import explain_rule, say_result
-from opslib.present.words import format_estimate
+from opslib.present.words import MISSING, format_estimate
 from opslib.training.answers import Choice, Decision, Group, Number, Option, Sentence
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
@@ -16,6 +16,8 @@ from opslib.training.lessons.trigger_views import (
     ABOVE_RATE,
     COLUMNS,
     RETAINED_DAY,
+    RULE,
+    SHOWN_WEEKS,
     USERS,
     YEAR_WEEKS,
     Trigger,
@@ -35,6 +37,14 @@ if TYPE_CHECKING:
 
 NAME = "below_the_trigger"
 CODE = "watch = opslib.watch_company(data)"
+WEEKS_CODE = f"""from opslib.decide.watch.watch import check_rule
+
+{CODE}
+rule = next(rule for rule in data.playbook.rules if rule.name == "{RULE}")
+check_rule(rule, watch.reader, watch.scope).series.frame.tail({SHOWN_WEEKS})"""
+RULES_CODE = f"from opslib.present.watch import tables\n\n{CODE}\ntables.show_rules(watch)"
+QUARTER_CODE = """model = opslib.model_growth(data)
+model.staying.now.curve.query("n == 7")"""
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -47,15 +57,16 @@ def write_lesson(data: Data) -> LessonPlan:
     rule, last, unready = seen.result.rule, seen.last, seen.open_week
     situation = (
         say(
-            "{day}, the weekly meeting. The handbook says: “{says}” The head of operations: “Of the newest "
-            "{users:,.0f} users only {share:.1%} were there on day 7! Start everything today: calls, coupons and "
-            "recall messages, for everybody.”",
+            "{day}, the weekly meeting. The handbook says: “{says}” The head of operations: “Of the {users:,.0f} "
+            "new users of the week from {week} only {share:.1%} were there on day 7! Start everything today: calls, "
+            "coupons and recall messages, for everybody.”",
             day=seen.model.scope.as_of, says=explain_rule(rule), users=unready["denominator"],
+            week=f"{unready['period_start']:%Y-%m-%d}",
             share=unready["numerator"] / unready["denominator"],
         ),
         say(
-            "An analyst objects: “The last full week stands at {value:.1%}, and the rule is quiet. Such weeks swing, "
-            "it is nothing but noise. Let us switch the rule off.” Both look at you.",
+            "An analyst objects: “The week before it stands at {value:.1%}, and the weeks before that are up and down: "
+            "nothing but noise. Let us switch the rule off.” Both look at you.",
             value=last["value"],
         ),
     )  # fmt: skip
@@ -88,9 +99,9 @@ def _show_weeks(seen: Trigger) -> Look:
     text = say(
         "How to read it: new users by week, and how many of them were active on the seventh day after their first. A "
         "week is known when its last users have had that day; of weeks that are not, the counts so far are shown "
-        "without a share. The interval tells where the true rate may lie."
+        "without a share. The interval tells where the true rate may lie, going by that week's users alone."
     )
-    return Look((text,), (lambda: tabulate_weeks(seen),), CODE)
+    return Look((text,), (lambda: tabulate_weeks(seen),), WEEKS_CODE)
 
 
 def _show_chance(seen: Trigger) -> Look:
@@ -109,11 +120,11 @@ def _show_chance(seen: Trigger) -> Look:
 def _show_certainty(seen: Trigger) -> Look:
     text = say(
         "How to read it: what the playbook's own rule said on two days of the last weeks. The probability is that the "
-        "true rate lies below the limit, given so many users. The version that keeps false alarms rare has a limit "
-        "further down."
+        "true rate lies below the limit, going by these users alone. The version that keeps false alarms rare has a "
+        "limit further down."
     )
     return Look((text,), (lambda: ListView([s for r in (seen.near, seen.far) for s in _say_day(r)]),),
-                f"{CODE}; tables.show_rules(watch)")  # fmt: skip
+                RULES_CODE)  # fmt: skip
 
 
 def _say_day(result: RuleResult) -> list[str]:
@@ -126,7 +137,7 @@ def _show_quarter(seen: Trigger) -> Look:
         say("Then groups of users: the last known week, and the quarter. Users whose day 7 has not come are in no "
             "share."),
     )  # fmt: skip
-    return Look(text, (lambda: tabulate_quarters(seen), lambda: tabulate_groups(seen)))
+    return Look(text, (lambda: tabulate_quarters(seen), lambda: tabulate_groups(seen)), QUARTER_CODE)
 
 
 def _ask_fires(seen: Trigger) -> Question:
@@ -313,15 +324,16 @@ def _ask_decision(seen: Trigger) -> Question:
     options = (
         Option("everything", say("Start everything today, for everybody: {share:.1%} is a catastrophe",
                                  share=seen.open_week["numerator"] / seen.open_week["denominator"]),
-               say("That share counts users as lost whose day has not come. It will look better by itself.")),
-        Option("nothing", say("Nothing: the rule is quiet this week"),
-               say("One quiet week is as much chance as one alarm. The quarter speaks more clearly.")),
+               say("That share counts users as lost whose day has not come. As their days come it can only rise.")),
+        Option("nothing", say("Nothing: wait for what the next week shows"),
+               say("One week more is as much chance as the last. The quarter speaks more clearly.")),
         Option("tiers", say("Start the tiers as the handbook has it, keep a group without them, and judge by several "
                             "weeks together")),
         Option("lower", say("Set the limit to {low:.0%}, so that the rule keeps quiet", low=seen.limit - 0.05),
                say("Then it is the rule that changes and not the retention.")),
     )  # fmt: skip
-    quarter = seen.model.staying.now.estimate(RETAINED_DAY)
+    results = (seen.model.staying.now, seen.model.staying.before)
+    now, before = (MISSING if result is None else format_estimate(result.estimate(RETAINED_DAY)) for result in results)
     return Question(
         (say("What do you do first?"),),
         Decision(Choice(options)),
@@ -331,13 +343,14 @@ def _ask_decision(seen: Trigger) -> Question:
         ),
         (
             say(
-                "Over the quarter {share:.1%} is surely under the limit, so the handbook's step is due, though not "
-                "because of one week. It is a level of long standing, not a fire: there is time to do it well.",
-                share=quarter.value,
+                "Over the quarter {share} is as good as surely under the limit, so the handbook's step is due, though "
+                "not because of one week. The quarter before stood at {before}: no fire that broke out this week, so "
+                "there is time to do it well.",
+                share=now, before=before,
             ),
             say(
-                "A group kept without it tells whether tiers help. To judge four weeks together instead of one makes "
-                "the interval half as wide."
+                "A group kept without it, chosen by lot, tells whether tiers help. To judge four weeks together "
+                "instead of one makes the interval about half as wide."
             ),
         ),
     )  # fmt: skip

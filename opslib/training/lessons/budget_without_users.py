@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from opslib.decide.growth.model import GrowthModel, model_growth
-from opslib.decide.scope import choose_scope
-from opslib.errors import InputError
 from opslib.language import say
-from opslib.measure.channels import ChannelsResult, measure_channels
-from opslib.present.display import TableView
 from opslib.present.growth import cost_charts, cost_tables
-from opslib.present.parts import format_shares
-from opslib.present.tables import make_table
-from opslib.present.words import name_column
 from opslib.training.answers import Choice, Decision, Group, Number, Option
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
+from opslib.training.lessons.budget_facts import COLUMNS, Story, find_story, show_groups, show_quarters
 from opslib.training.plan import LessonPlan, Look, Question
 
 if TYPE_CHECKING:
@@ -27,38 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "budget_without_users"
 CODE = "growth = opslib.model_growth(data)"
-COLUMNS, SPLIT = ("network", "platform"), "|"
-COUNTS = ["new_users_count", "d7_count", "d7_mature_count"]
-
-
-@dataclass(frozen=True)
-class Story:
-    """A channel whose budget grew, its new users in the two periods, and the groups of them.
-
-    Attributes:
-        growth: the growth model that it comes from.
-        channel: the channel.
-        row: the channel in the comparison of budgets.
-        before, now: the channel in either period.
-        groups: column -> its groups in the two periods: group, before_..., now_... with the counts.
-        network: the network that grew most.
-    """
-
-    growth: GrowthModel
-    channel: str
-    row: dict[str, Any]
-    before: dict[str, Any]
-    now: dict[str, Any]
-    groups: dict[str, pd.DataFrame]
-    network: str
-
-    def write(self, amount: float, digits: int = 0) -> str:
-        """An amount in the company's currency."""
-        return f"{self.growth.currency} {amount:,.{digits}f}"
-
-    @property
-    def more_users(self) -> int:
-        return int(self.now["new_users_count"] - self.before["new_users_count"])
+CHARTS = f"from opslib.present.growth import cost_charts\n\n{CODE}\ncost_charts."
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -67,7 +26,7 @@ def write_lesson(data: Data) -> LessonPlan:
     Raises:
         InputError: no channel got more money without more users who stay, or its networks are not known.
     """
-    story = _find_story(data)
+    story = find_story(data)
     return LessonPlan(
         name=NAME,
         title=name_lesson(NAME),
@@ -92,46 +51,6 @@ def write_lesson(data: Data) -> LessonPlan:
     )
 
 
-def _find_story(data: Data) -> Story:
-    growth = model_growth(data)
-    shift = growth.acquisition.shift
-    rows = [] if shift is None else shift.by_channel.to_dict("records")
-    row = next((r for r in rows if r["verdict"] == "more_users_not_retained"), None)
-    if row is None or growth.acquisition.before is None or COLUMNS[0] not in growth.scope.dimensions:
-        raise InputError(f"{NAME}: this lesson needs a channel whose extra money brought nobody who stays, and the "
-                         "networks it buys from; use the sample company.")  # fmt: skip
-    channel = str(row["channel"])
-    groups = _compare_groups(data, channel)
-    networks = groups[COLUMNS[0]]
-    grown = networks["now_new_users_count"] - networks["before_new_users_count"]
-    return Story(
-        growth, channel, {str(k): v for k, v in row.items()}, _find_group(growth.acquisition.before, channel),
-        _find_group(growth.acquisition.channels, channel), groups, str(networks["group"].iloc[int(grown.argmax())]),
-    )  # fmt: skip
-
-
-def _find_group(result: ChannelsResult, group: str) -> dict[str, Any]:
-    return {str(k): v for k, v in result.by_group.set_index("group").loc[group].items()}
-
-
-def _compare_groups(data: Data, channel: str) -> dict[str, pd.DataFrame]:
-    """New users of a channel by each attribute, in the two periods."""
-    scope = choose_scope(data, segment=f"channel:{channel}")
-    assert scope.before is not None
-    everything = scope.narrow(now=False)
-    users = everything.attributes
-    # Both attributes at once: counting users twice takes twice as long.
-    groups = users.select("user_id", group=users[COLUMNS[0]] + SPLIT + users[COLUMNS[1]])
-    parts = []
-    for when, period in (("before", scope.before), ("now", scope.now)):
-        result = measure_channels(everything.active_days, period, as_of=scope.as_of, groups=groups)
-        parts.append(result.by_group.set_index("group")[COUNTS].add_prefix(f"{when}_"))
-    both = pd.concat(parts, axis="columns").fillna(0).astype(int)
-    both[list(COLUMNS)] = [str(group).split(SPLIT) for group in both.index]
-    names = [name for name in both.columns if name not in COLUMNS]
-    return {c: both.groupby(c)[names].sum().rename_axis("group").reset_index() for c in COLUMNS}
-
-
 def _tell(story: Story) -> tuple[str, ...]:
     return (
         say(
@@ -154,25 +73,7 @@ def _show_quarters(story: Story) -> Look:
         "Back on day 7 counts only users whose day 7 has come: of the last week's users nobody knows yet.",
         channel=story.channel, now=story.growth.scope.now.label, days=story.growth.scope.now.days,
     )  # fmt: skip
-    return Look((text,), (lambda: _tabulate_quarters(story),), f"{CODE}; growth.acquisition.channels.by_group")
-
-
-def _tabulate_quarters(story: Story) -> TableView:
-    forms = {
-        "spend": ("spend_amount", ",.0f"), "new": ("new_users_count", ",.0f"), "cac": ("cac_amount", ",.2f"),
-        "back": ("d7_count", ",.0f"), "mature": ("d7_mature_count", ",.0f"), "rate": ("d7_rate", ".1%"),
-    }  # fmt: skip
-    periods = {say("Before"): story.before, say("Now"): story.now}
-    rows = [
-        {"period": period} | {name: format(row[column], form) for name, (column, form) in forms.items()}
-        for period, row in periods.items()
-    ]
-    labels = {
-        "period": say("Period"), "spend": say("Spend ({currency})", currency=story.growth.currency),
-        "new": say("New users"), "cac": say("Cost per new user"), "back": say("Back on day 7"),
-        "mature": say("Of those whose day 7 has come"), "rate": say("Share back on day 7"),
-    }  # fmt: skip
-    return make_table(pd.DataFrame(rows), labels, name="lesson-quarters", numeric=tuple(labels)[1:])
+    return Look((text,), (lambda: show_quarters(story),), f"{CODE}\ngrowth.acquisition.channels.by_group")
 
 
 def _ask_cost(story: Story) -> Question:
@@ -213,7 +114,7 @@ def _show_channels(story: Story) -> Look:
         "the money of the period."
     )
     shows = (lambda: cost_charts.plot_costs(story.growth), lambda: cost_tables.show_channels(story.growth))
-    return Look((text,), shows, f"{CODE}; cost_charts.plot_costs(growth)")
+    return Look((text,), shows, f"{CHARTS}plot_costs(growth)")
 
 
 def _show_shift(story: Story) -> Look:
@@ -224,19 +125,19 @@ def _show_shift(story: Story) -> Look:
         "hold the channel against those whose spend hardly moved."
     )
     shows = (lambda: cost_charts.plot_budget_shift(story.growth), lambda: cost_tables.show_budget_shift(story.growth))
-    return Look((text,), shows, f"{CODE}; cost_charts.plot_budget_shift(growth)")
+    return Look((text,), shows, f"{CHARTS}plot_budget_shift(growth)")
 
 
 def _ask_one_more(story: Story) -> Question:
     row, now = story.row, story.now
     options = (
         Option("average", say("{amount}, as for every user who stays", amount=story.write(now["cost_per_d7_amount"])),
-               say("That is the average over all money. The first of it bought users who stay; asked is the last.")),
+               say("That is the average over all money. Asked is what the additional money bought.")),
         Option("new_user", say("{amount}", amount=story.write(row["cost_per_extra_user_amount"])),
                say("That is one more new user. Whether one stays is another column.")),
         Option("all", say("{amount}", amount=story.write(row["extra_spend_amount"] / row["retained_count"])),
-               say("You divided the additional money by all who came back. They would have come without it, or most.")),
-        Option("none", say("It cannot be given: no more stayed than before, so at least {amount}",
+               say("You divided the additional money by all who came back. As many came back before it was spent.")),
+        Option("none", say("It cannot be given: no clear gain in users who stay; at least {amount}",
                            amount=story.write(row["cost_per_extra_retained_low"]))),
     )  # fmt: skip
     return Question(
@@ -251,8 +152,10 @@ def _ask_one_more(story: Story) -> Question:
         ),
         (
             say(
-                "{retained:+,.0f} users back on day 7 [{low:+,.0f} to {high:+,.0f}]: none more than before. On average "
-                "one who stays costs {average}; the last money bought nobody who stays, or one for {least} at best.",
+                "{retained:+,.0f} users back on day 7 [{low:+,.0f} to {high:+,.0f}]: no gain to be seen. On average "
+                "one who stays costs {average}; of the additional money one cost {least} at the upper end of the "
+                "interval, and below it more, or there is none. That takes the period before for what would have "
+                "come without the money; the channels whose spend hardly moved do not speak against it.",
                 retained=row["extra_retained_count"], low=row["extra_retained_low"], high=row["extra_retained_high"],
                 average=story.write(now["cost_per_d7_amount"]), least=story.write(row["cost_per_extra_retained_low"]),
             ),
@@ -263,29 +166,15 @@ def _ask_one_more(story: Story) -> Question:
 def _show_groups(story: Story) -> Look:
     text = say(
         "How to read it: the new users of {channel} by ad network and by platform, before and now, and how many of "
-        "those whose day 7 has come were back. Of the money only the channel's sum is known, not each network's.",
+        "those whose day 7 has come were back, with the change and its 95% interval; one that holds zero is within "
+        "chance. Of the money only the channel's sum is known, not each network's.",
         channel=story.channel,
     )
-    return Look(
-        (text,), (lambda: _tabulate_groups(story),), f'opslib.model_growth(data, segment="channel:{story.channel}")'
+    code = (
+        "from opslib.present.growth import tables\n\n"
+        f'growth = opslib.model_growth(data, segment="channel:{story.channel}")\ntables.show_metrics(growth)'
     )
-
-
-def _tabulate_groups(story: Story) -> TableView:
-    parts = []
-    for column, frame in story.groups.items():
-        part = pd.DataFrame({"column": name_column(column).capitalize(), "group": frame["group"]})
-        for when in ("before", "now"):
-            part[f"{when}_new"] = [f"{n:,.0f}" for n in frame[f"{when}_new_users_count"]]
-            mature = frame[f"{when}_d7_mature_count"]
-            part[f"{when}_back"] = format_shares(frame[f"{when}_d7_count"] / mature, mature)
-        parts.append(part)
-    labels = {
-        "column": say("By"), "group": say("Group"), "before_new": say("New users before"),
-        "now_new": say("New users now"), "before_back": say("Back on day 7 before"),
-        "now_back": say("Back on day 7 now"),
-    }  # fmt: skip
-    return make_table(pd.concat(parts, ignore_index=True), labels, name="lesson-groups", numeric=tuple(labels)[2:])
+    return Look((text,), (lambda: show_groups(story),), code)
 
 
 def _ask_who(story: Story) -> Question:
@@ -293,7 +182,10 @@ def _ask_who(story: Story) -> Question:
     as_before = say(
         "These have hardly grown, and what their share moved is within chance. Where do many more come, and few stay?"
     )
-    spread = say("All platforms fell, as each has users of that kind. Is there a split that tells them apart?")
+    spread = say(
+        "The platforms fell more or less all. Is there a split in which one group grew and fell, and the "
+        "others did neither?"
+    )
     mistakes = [
         Mistake({column: value}, as_before if column == COLUMNS[0] else spread)
         for column, names in values.items()
@@ -309,8 +201,9 @@ def _ask_who(story: Story) -> Question:
         ),
         (
             say(
-                "{network} grew from {before:,.0f} new users to {now:,.0f}, and {rate:.1%} of those now are back on "
-                "day 7. What the other networks' shares moved is within chance.",
+                "{network} grew from {before:,.0f} new users to {now:,.0f}, and of those now {rate:.1%} are back on "
+                "day 7. What the other networks' shares moved is within chance. Whether other people come through "
+                "{network} now, or something changed for all of them, these counts do not tell.",
                 network=story.network, **_read_network(story),
             ),
         ),
@@ -353,7 +246,8 @@ def _ask_how_many(story: Story) -> Question:
             say("Above the line the network's growth in users, below it the channel's."),
         ),
         (
-            say("{part:,.0f} of {whole:,}. The money went where users are easy to get, not where they stay.",
+            say("{part:,.0f} of {whole:,}. The users that the channel has more of come from where few stay. How much "
+                "of the money went there, only the networks' invoices tell.",
                 part=more, whole=story.more_users),
         ),
     )  # fmt: skip
@@ -365,9 +259,9 @@ def _ask_decision(story: Story) -> Question:
     cheapest, dearest, channel = paid.iloc[0], paid.iloc[-1], story.channel
     options = (
         Option("more", say("The same again for {channel}: new users there are no dearer than before", channel=channel),
-               say("They are no dearer because few of them stay. The last money brought nobody who does.")),
+               say("A new user is no dearer, one who stays is. The additional money brought no clear gain in those.")),
         Option("stop", say("Stop {channel} altogether", channel=channel),
-               say("Its other networks bring users who stay as before; on average such a user is dearer elsewhere: "
+               say("What its other networks' shares moved is within chance; and one who stays is dearer elsewhere: "
                    "{dear} with {dearest}.",
                    dear=story.write(dearest["cost_per_d7_amount"]), dearest=dearest["group"])),
         Option("all_in", say("Move the whole budget of {channel} to {cheapest}, where a user who stays costs {amount}",
@@ -375,7 +269,7 @@ def _ask_decision(story: Story) -> Question:
                              amount=story.write(cheapest["cost_per_d7_amount"])),
                say("That is an average over little money. Nobody knows yet what many times as much would buy there: "
                    "test it with a small sum first.")),
-        Option("back", say("Take the increase back from {network}, and pay {channel} by users who stay",
+        Option("back", say("Take the increase back, at {network} first, and pay {channel} by users who stay",
                            network=story.network, channel=channel)),
     )  # fmt: skip
     return Question(
@@ -383,12 +277,13 @@ def _ask_decision(story: Story) -> Question:
         Decision(Choice(options)),
         (
             say("Ask of each option what the last money buys, not what the average is."),
-            say("Which option touches only what went wrong, and mends what was paid for?"),
+            say("Which option touches only what went wrong, and mends what is paid for?"),
         ),
         (
             say(
-                "The increase bought users who do not stay, so it loses nothing to take it back; what worked before "
-                "goes on. Watch cost per user back on day 7 by network, and ask the networks for their invoices."
+                "The increase brought no clear gain in users who stay, so little is lost by taking it back; what "
+                "worked before goes on. Ask the networks for their invoices, and watch the cost of a user back on "
+                "day 7 by network."
             ),
             say(
                 "What is saved goes in small sums to channels whose users stay, one after the other, so that it can be "

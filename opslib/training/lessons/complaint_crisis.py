@@ -32,6 +32,7 @@ NAME = "complaint_crisis"
 # The sample company's evening on which the handbook's rule fires.
 AS_OF = "2026-05-21"
 CODE = f'voice = opslib.investigate_voice(data, as_of="{AS_OF}")'
+CHARTS, TABLES = (f"from opslib.present.crisis import {part}\n\n{CODE}\n{part}." for part in ("charts", "tables"))
 MONTH_DAYS = 30
 # The days before the incident that the table of days begins with.
 DAYS_BEFORE = 2
@@ -163,7 +164,7 @@ def _show_days(voice: VoiceInvestigation, incident: Incident, month: int) -> Loo
         days=MONTH_DAYS, day=format_day(voice.scope.as_of), threshold=voice.threshold_rate,
     )  # fmt: skip
     shows = (lambda: _tabulate_days(voice, incident, month), lambda: charts.plot_complaints(voice))
-    return Look((text,), shows, f"{CODE}; charts.plot_complaints(voice)")
+    return Look((text,), shows, f"{CHARTS}plot_complaints(voice)")
 
 
 def _tabulate_days(voice: VoiceInvestigation, incident: Incident, month: int) -> TableView:
@@ -193,7 +194,7 @@ def _ask_rate(incident: Incident, month: int) -> Question:
         ),
         Mistake(
             100 * users / row["tickets_count"],
-            say("That is how many of the tickets' writers complained. Below the line belong all who were active."),
+            say("You divided users by tickets. Below the line belong all who were active that day."),
         ),
         Mistake(
             100 * float(total["complaining_users_count"] / total["active_users_count"]),
@@ -219,7 +220,7 @@ def _ask_rate(incident: Incident, month: int) -> Question:
 
 def _ask_fires(voice: VoiceInvestigation, incident: Incident) -> Question:
     days = [incident.period.start + n * DAY for n in range(incident.period.days)]
-    early = say("That day lies above the line, but the rule asks for several in a row: a single day may be chance.")
+    early = say("That day lies above the line, but the rule asks for more days in a row.")
     late = say("Each day of the incident lies above the line: compare the chart's last points with the dashed line.")
     options = [
         Option(str(day), format_day(day), "" if day == incident.fired_on else early)
@@ -248,12 +249,12 @@ def _ask_fires(voice: VoiceInvestigation, incident: Incident) -> Question:
 
 def _show_about(voice: VoiceInvestigation) -> Look:
     text = say(
-        "How to read it: first what the complaints of these days are about, against the weeks before. Then what waits "
-        "for an answer, in the handbook's order (system failure before content violation before service delay), with "
-        "the hours in which each kind is to be solved."
+        "How to read it: first what the complaints of these days are about, against the weeks before; a ticket of "
+        "the kind “question” can be a complaint, too. Then what waits for an answer, in the handbook's order (system "
+        "failure before content violation before service delay), with the hours in which each kind is to be solved."
     )
     shows = (lambda: tables.show_incident(voice), lambda: tables.show_queue(voice))
-    return Look((text,), shows, f"{CODE}; tables.show_incident(voice)")
+    return Look((text,), shows, f"{TABLES}show_incident(voice)")
 
 
 def _ask_order(voice: VoiceInvestigation, incident: Incident) -> Question:
@@ -305,11 +306,12 @@ def _ask_order(voice: VoiceInvestigation, incident: Incident) -> Question:
 def _show_losses(voice: VoiceInvestigation) -> Look:
     text = say(
         "How to read it: the days of the incident against what was expected of them, with a 95% interval of the "
-        "difference; one that holds zero is within chance. The last column: what lay off its course the week before "
-        "cannot be put down to these days. In the chart, red points lie outside of the grey band of what was expected."
+        "difference; one that holds zero is within chance. The last column: by so much a metric was off its course "
+        "the week before already. That is not put down to these days: what is expected starts from there. In the "
+        "chart, red points lie outside of the grey band of what was expected."
     )
     shows = (lambda: tables.show_losses(voice), lambda: charts.plot_timeline(voice))
-    return Look((text,), shows, f"{CODE}; tables.show_losses(voice)")
+    return Look((text,), shows, f"{TABLES}show_losses(voice)")
 
 
 def _ask_cost(timeline: Timeline, satisfaction: Change) -> Question:
@@ -322,10 +324,12 @@ def _ask_cost(timeline: Timeline, satisfaction: Change) -> Question:
         Option("revenue", say("It even brought {amount:+,.0f} of revenue", amount=revenue["difference"]),
                say("Its interval reaches from {low:,.0f} to {high:,.0f}: nothing can be said of revenue.",
                    low=revenue["low"], high=revenue["high"])),
-        Option("before", say("{share:.0%} of the orders", share=-(orders["before_rate"] or 0)),
-               say("By so much they were off the week before, when few complained yet. That is not this incident.")),
-        Option("trust", say("Trust above all: {points:+.0f} points of satisfaction; orders a little, hardly beyond "
-                             "chance",
+        Option("before", say("Above all the {share:.0%} of orders that were missing the week before already",
+                             share=-(orders["before_rate"] or 0)),
+               say("They were missing when few complained yet, so it is not these days that cost them. What came on "
+                   "top stands under “Difference”.")),
+        Option("trust", say("Trust above all: {points:+.0f} points of satisfaction; orders too, though hardly beyond "
+                            "chance",
                             points=100 * satisfaction.difference)),
     )  # fmt: skip
     return Question(
@@ -333,13 +337,15 @@ def _ask_cost(timeline: Timeline, satisfaction: Change) -> Question:
         Choice(options),
         (
             say("Which rows are beyond chance, and by how far?"),
-            say("Take out what was off the week before already. What is left, and which row moved most?"),
+            say("What was off the week before is in “Expected” already. Which row moved furthest from there?"),
         ),
         (
             say(
-                "Satisfaction went from {before:.0%} to {now:.0%}. Orders: {orders:+,.0f} [{low:+,.0f} to "
-                "{high:+,.0f}], and they were weak before. Who leaves over it shows only in the weeks to come.",
+                "Satisfaction went from {before:.0%} of {asked_before:,.0f} answers to {now:.0%} of {asked:,.0f}. "
+                "Orders: {orders:+,.0f} [{low:+,.0f} to {high:+,.0f}], beside what was missing before. Who leaves "
+                "over it shows only in the weeks to come.",
                 before=satisfaction.before.value, now=satisfaction.now.value, orders=orders["difference"],
+                asked_before=satisfaction.before.denominator, asked=satisfaction.now.denominator,
                 low=orders["low"], high=orders["high"],
             ),
         ),
@@ -351,7 +357,7 @@ def _show_plan(voice: VoiceInvestigation) -> Look:
         "How to read it: the handbook's three steps as the playbook has them, each with who does it, within how many "
         "hours of the rule's firing, at what cost, and in which words."
     )
-    return Look((text,), (lambda: tables.show_plan(voice),), f"{CODE}; tables.show_plan(voice)")
+    return Look((text,), (lambda: tables.show_plan(voice),), f"{TABLES}show_plan(voice)")
 
 
 def _ask_decision(voice: VoiceInvestigation, incident: Incident, plan: CrisisPlan, month: int) -> Question:
@@ -364,8 +370,8 @@ def _ask_decision(voice: VoiceInvestigation, incident: Incident, plan: CrisisPla
                    "why yet.")),
         Option("vouchers", say("A voucher tonight for everybody active this month: {cost}",
                                cost=say(amount, currency=voice.currency, amount=everybody)),
-               say("Most of them met with nothing, and those who wait for an answer still wait. Money before words "
-                   "looks like a hush.")),
+               say("Most of them, as far as is known, met with nothing, and those who wait for an answer still wait. "
+                   "Money before words looks like hush money.")),
         Option("plan", say("Apologise tonight and answer what waits, find the cause by tomorrow, then compensate those "
                            "who were hit: {cost}", cost=say(amount, currency=voice.currency, amount=plan.cost_amount))),
         Option("wait", say("Wait one more day: the last one had fewer complaints than the day before"),

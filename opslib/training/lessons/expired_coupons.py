@@ -10,6 +10,7 @@ import pandas as pd
 from opslib.decide.churn.investigation import ChurnInvestigation, investigate_churn
 from opslib.decide.churn.reasons import EXPIRED, Reasons
 from opslib.errors import InputError
+from opslib.explain.causes_cases import ESTABLISHED_DAYS
 from opslib.explain.causes_catalogue import ReasonSettings
 from opslib.explain.causes_expiry import ExpiryResult
 from opslib.language import mark, say
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "expired_coupons"
 CODE = "churn = opslib.investigate_churn(data)"
+CHARTS, TABLES = (f"from opslib.present.churn import {part}\n\n{CODE}\n{part}." for part in ("charts", "tables"))
 # What the handbook says of those who left; it does not say it of those who stayed.
 HANDBOOK_RATE = 0.6
 
@@ -41,6 +43,8 @@ class Counts:
     stayed_with: int
     stayed: int
     attributable_rate: float
+    attributable_low: float
+    attributable_high: float
 
     @property
     def leavers_rate(self) -> float:
@@ -103,7 +107,7 @@ def _count(reasons: Reasons) -> Counts:
     row = frame.loc[EXPIRED].to_dict()
     return Counts(
         row["leavers_with_count"], row["leavers_count"], row["stayers_with_count"], row["stayers_count"],
-        row["attributable_rate"],
+        row["attributable_rate"], row["attributable_low"], row["attributable_high"],
     )  # fmt: skip
 
 
@@ -130,15 +134,12 @@ def _tell(months: ChurnResult, counts: Counts) -> tuple[str, ...]:
 
 def _show_months(churn: ChurnInvestigation) -> Look:
     text = say(
-        "How to read it: each point is the share of the users there at the month's start who left in it, with its 95% "
-        "interval. In the table, “Left” also counts those who came and left within the month. The last month is "
-        "missing: who fell silent in it may still come back."
+        "How to read it: each point is the share of the users there at the month's start who left in it, with its "
+        "95% interval. In the table, “Left” also counts those who came and left within the month; so does the last "
+        "column, which you do not need here. The last month is missing: who fell silent in it may still come back."
     )
-    return Look(
-        (text,),
-        (lambda: charts.plot_churn(churn), lambda: tables.show_churn(churn)),
-        f"{CODE}; charts.plot_churn(churn)",
-    )
+    shows = (lambda: charts.plot_churn(churn), lambda: tables.show_churn(churn))
+    return Look((text,), shows, f"{CHARTS}plot_churn(churn)")
 
 
 def _ask_rising(months: ChurnResult) -> Question:
@@ -186,12 +187,13 @@ def _ask_rising(months: ChurnResult) -> Question:
 def _show_counts(churn: ChurnInvestigation, counts: Counts) -> Look:
     assert churn.reasons is not None
     text = say(
-        "How to read it: users of {months}, seen from their last active day of the month: how many had a coupon that "
-        "had expired unused in the {days} days up to it, and how many had none. Who was there in several months counts "
-        "once in each. The head of lifecycle read the first row only.",
-        months=churn.reasons.period.label, days=ReasonSettings().window_days,
+        "How to read it: users of {months} who were with the company for {tenure} days at least, seen from their "
+        "last active day of the month: how many had a coupon that had expired unused in the {days} days up to it, "
+        "and how many had none. Who was there in several months counts once in each, and leaves in one at most. The "
+        "head of lifecycle read the first row only.",
+        months=churn.reasons.period.label, days=ReasonSettings().window_days, tenure=ESTABLISHED_DAYS,
     )  # fmt: skip
-    return Look((text,), (lambda: _tabulate(counts),), f"{CODE}; churn.reasons.causes.reasons")
+    return Look((text,), (lambda: _tabulate(counts),), f"{CODE}\nchurn.reasons.causes.reasons")
 
 
 def _tabulate(counts: Counts) -> TableView:
@@ -292,11 +294,8 @@ def _show_reasons(churn: ChurnInvestigation) -> Look:
         "compare users who are alike in how long and how often they come: how many times as likely one with the reason "
         "leaves, and how much of all leaving would be missing if nobody had it and if it were a cause."
     )
-    return Look(
-        (text,),
-        (lambda: charts.plot_reasons(churn), lambda: tables.show_reasons(churn)),
-        f"{CODE}; tables.show_reasons(churn)",
-    )
+    shows = (lambda: charts.plot_reasons(churn), lambda: tables.show_reasons(churn))
+    return Look((text,), shows, f"{TABLES}show_reasons(churn)")
 
 
 def _show_expiry(churn: ChurnInvestigation) -> Look:
@@ -306,7 +305,7 @@ def _show_expiry(churn: ChurnInvestigation) -> Look:
         "whoever got it. One line has those whose coupon lies unused, the other those who had used it before: few, so "
         "that their line jumps about."
     )
-    return Look((text,), (lambda: charts.plot_expiry(churn),), f"{CODE}; charts.plot_expiry(churn)")
+    return Look((text,), (lambda: charts.plot_expiry(churn),), f"{CHARTS}plot_expiry(churn)")
 
 
 def _ask_evidence(counts: Counts, expiry: ExpiryResult) -> Question:
@@ -332,7 +331,7 @@ def _ask_evidence(counts: Counts, expiry: ExpiryResult) -> Question:
         Option("difference", say(of_leaving, share=counts.leavers_rate - counts.stayers_rate),
                say("That is the gap between the two shares. The table has a column for what it may account for.")),
     ))  # fmt: skip
-    jump = expiry.jump
+    jump, own = expiry.jump, expiry.jumps.query("kind == 'expiry' and group == 'unused'")["ratio"].iloc[0]
     return Question(
         (say("Write the sentence for the report: fill the three gaps."),),
         Sentence(
@@ -341,17 +340,19 @@ def _ask_evidence(counts: Counts, expiry: ExpiryResult) -> Question:
             {"kind": kind, "better": better, "share": share},
         ),
         (
-            say("Who lets a coupon expire may be another kind of user. Which chart compares the same users just before "
-                "and just after?"),
+            say("Who lets a coupon expire may be another kind of user. Which chart compares holders just before a "
+                "date that was fixed beforehand with holders just after it?"),
             say("For the third gap: the table's column on the share of leaving, not the share of leavers."),
         ),
         (
             say(
-                "Leaving jumps {ratio:.1f} times [{low:.1f} to {high:.1f}] on a date that nobody chose, against "
-                "holders who had used theirs. So the expiry is at work: in about {share:.0%} of the leaving, not in "
-                "{leavers:.0%}.",
-                ratio=jump.value, low=jump.low, high=jump.high, share=counts.attributable_rate,
-                leavers=counts.leavers_rate,
+                "At a date that nobody chose, the chance to leave on a day becomes {own:.1f} times as large for "
+                "holders of unused coupons; set against holders who had used theirs, {ratio:.1f} times [{low:.1f} to "
+                "{high:.1f}]. That speaks for the expiry being at work. How much of all leaving it makes, the date "
+                "does not tell; the {share:.0%} [{share_low:.0%} to {share_high:.0%}] come from comparing users "
+                "alike, and hold as far as these are alike. It is less than {leavers:.0%} in any case.",
+                own=own, ratio=jump.value, low=jump.low, high=jump.high, share=counts.attributable_rate,
+                share_low=counts.attributable_low, share_high=counts.attributable_high, leavers=counts.leavers_rate,
             ),
         ),
     )  # fmt: skip
@@ -374,7 +375,7 @@ def _ask_decision(counts: Counts, alone: float) -> Question:
         ),
         Option(
             "wait", say("Nothing, as shares prove no cause"),
-            say("The day of expiry is more than shares, and a reminder costs next to nothing. Try it so that it can be "
+            say("The day of expiry is more than shares, and a reminder costs little. Try it so that it can be "
                 "measured."),
         ),
     )  # fmt: skip
@@ -387,9 +388,9 @@ def _ask_decision(counts: Counts, alone: float) -> Question:
         ),
         (
             say(
-                "The reminder reaches those whose coupon is about to lapse, at the price of a message; the holders "
-                "left alone tell what it brought. Even if it kept every one of them, about {rest:.0%} of the leaving "
-                "has other reasons: go on looking.",
+                "The reminder reaches those whose coupon is about to lapse, at the price of a message and of the "
+                "coupons that are then used; the holders left alone tell what it brought. Even if nobody left over a "
+                "coupon any more, about {rest:.0%} of the leaving would remain: go on looking.",
                 rest=1 - counts.attributable_rate,
             ),
             say("State the result with both rates and their counts. “Recall up 15%” leaves open whether points or per "

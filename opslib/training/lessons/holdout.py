@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 NAME = "holdout"
 # The handbook's claim: “recall up 15%”.
 CLAIM = 0.15
+CODE = """from opslib.present.verdicts import tables
+
+review = opslib.review_quarter(data)
+tables.show_looks(review.operations.verdicts)"""
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -48,9 +52,9 @@ def write_lesson(data: Data) -> LessonPlan:
             paid=facts.read("paying_rate", with_it=True) / facts.read("paying_rate", with_it=False) - 1,
         ),
         say(
-            "It cost {currency} {budget:,.0f}. Before it began, {held:,} of {all:,} users were drawn by lot and held "
-            "out: none of its coupons, none of its messages. Nobody has looked at them yet. Your recommendation is due "
-            "today.",
+            "The playbook has it down for {currency} {budget:,.0f}. Before it began, {held:,} of {all:,} users were "
+            "drawn by lot and held out: none of its coupons, none of its messages. Nobody has looked at them yet. "
+            "Your recommendation is due today.",
             currency=facts.currency, budget=facts.verdict.initiative.budget, held=held, all=with_it + held,
         ),
     )  # fmt: skip
@@ -94,12 +98,12 @@ def _show_looks(facts: HoldoutFacts) -> Look:
     text = say(
         "How to read it: each user's value over the {days} days from the beginning, with it and without, and the "
         "effect with its 95% interval. An interval that holds zero is not clear; and of the looks beside the core, "
-        "none is called clear unless it stands out among so many (column “By chance alone”). The effect on orders "
-        "and revenue is not quite the difference of the two columns: it allows for what users did before.",
+        "none is called clear unless it stands out among so many (column “By chance alone”, below 5%). The effect on "
+        "orders and revenue is not quite the difference of the two columns: it allows for what users did before, so "
+        "that less of it is chance.",
         days=facts.verdict.core.window_days,
     )
-    code = "review = opslib.review_quarter(data); tables.show_looks(review.operations.verdicts)"
-    return Look((text,), (lambda: tables.show_looks(facts.verdict),), code)
+    return Look((text,), (lambda: tables.show_looks(facts.verdict),), CODE)
 
 
 def _show_halves(facts: HoldoutFacts) -> Look:
@@ -115,10 +119,12 @@ def _show_halves(facts: HoldoutFacts) -> Look:
 def _show_money(facts: HoldoutFacts) -> Look:
     users, _ = facts.users
     text = say(
-        "How to read it: what the campaign did to a user's revenue and margin, and the same for all {users:,} users "
-        "who had it. Margin is after discounts and the cost of goods. The campaign itself cost {currency} "
-        "{budget:,.0f}.",
+        "How to read it: what the campaign did to a user's revenue and margin within {days} days, and the same for "
+        "all {users:,} users who had it. Margin is after discounts and the cost of goods. The data do not tell what "
+        "else was spent: take the playbook's budget for it, {currency} {budget:,.0f}, or {each:.2f} a user, "
+        "discounts not in it.",
         users=users, currency=facts.currency, budget=facts.verdict.initiative.budget,
+        each=facts.verdict.initiative.budget / users, days=facts.verdict.core.window_days,
     )  # fmt: skip
 
     return Look((text,), (lambda: show_money(facts),))
@@ -150,9 +156,10 @@ def _ask_before_after(facts: HoldoutFacts) -> Question:
         ),
         (
             say(
-                "Those held out went from {before:,} to {now:,} orders ({growth:+.0%}): season, festival, everything "
-                "that came without the campaign. Before and after counts all of it as its work.",
-                before=held[0], now=held[1], growth=held[1] / held[0] - 1,
+                "Those held out went from {before:,} to {now:,} orders ({growth:+.0%}; of so few orders only "
+                "roughly), and to {later:,} in the days after: season, festival, everything that came without the "
+                "campaign. Before and after counts all of it as its work.",
+                before=held[0], now=held[1], later=held[2], growth=held[1] / held[0] - 1,
             ),
         ),
     )  # fmt: skip
@@ -162,11 +169,12 @@ def _ask_effect(facts: HoldoutFacts) -> Question:
     core, early = facts.verdict.core, facts.verdict.early
     assert core.effect is not None and core.high is not None and early is not None and early.effect is not None
     with_it, without = (PER * facts.read("orders_count", with_it=side) for side in (True, False))
+    bare, bare_low, bare_high = (PER * x for x in facts.bare)
     mistakes = (
         Mistake(with_it, say("That is all that they ordered. Some of it would have come anyway.")),
         Mistake(without, say("That is what came without the campaign. How much more was it with it?")),
         Mistake(
-            with_it - without,
+            bare,
             say("That is the bare difference of the columns. The effect beside them allows for what users did before."),
         ),
         Mistake(PER * core.high, say("That is the upper end of the interval: the most that is likely, not what came.")),
@@ -187,10 +195,19 @@ def _ask_effect(facts: HoldoutFacts) -> Question:
         ),
         (
             say(
-                "{effect:.1f} orders [{low:.1f} to {high:.1f}]: clearly more than none, but it may be hardly any. Of "
-                "all that {count:,} users ordered, the campaign brought {share:.0%}.",
+                "{effect:.1f} orders [{low:.1f} to {high:.1f}]: more than none, but it may be hardly any. Of all "
+                "that {count:,} users ordered, the campaign brought {share:.0%} [{share_low:.0%} to "
+                "{share_high:.0%}].",
                 effect=PER * core.effect, low=PER * (core.low or 0), high=PER * core.high, count=PER,
-                share=PER * core.effect / with_it,
+                share=PER * core.effect / with_it, share_low=PER * (core.low or 0) / with_it,
+                share_high=PER * core.high / with_it,
+            ),
+            say(
+                "The bare difference of the columns is {bare:.1f} [{low:.1f} to {high:.1f}], and the interval holds "
+                "zero. Orders are clear only once it is allowed for what users did before, which takes out part of "
+                "the chance. That is fair where it is settled before anybody looks: the playbook does it for the "
+                "orders of every test.",
+                bare=bare, low=bare_low, high=bare_high,
             ),
         ),
     )  # fmt: skip
@@ -223,9 +240,10 @@ def _ask_brought_forward(facts: HoldoutFacts) -> Question:
         ),
         (
             say(
-                "{effect:+.1f} orders of {count:,} users in the later days, an interval that holds zero: that may "
-                "be so, but is not proved. To report the first days alone would promise too much in any case.",
-                effect=PER * late.effect, count=PER,
+                "{effect:+.1f} orders of {count:,} users in the later days [{low:+.1f} to {high:+.1f}], an interval "
+                "that holds zero: that may be so, but is not proved. What counts are all days; the first alone could "
+                "promise too much.",
+                effect=PER * late.effect, low=PER * (late.low or 0), high=PER * (late.high or 0), count=PER,
             ),
         ),
     )  # fmt: skip
@@ -238,12 +256,12 @@ def _ask_coupons(facts: HoldoutFacts) -> Question:
     meaning = Choice(
         (
             Option(
-                "effect", say("what the campaign brought"),
+                "effect", say("are what the campaign brought"),
                 say("Some would have ordered without a coupon, at the full price. Who told you how many?"),
             ),
-            Option("chosen", say("also orders of users who wanted to buy anyway")),
+            Option("chosen", say("hold orders of users, too, who wanted to buy anyway")),
             Option(
-                "nothing", say("no sign of any effect"),
+                "nothing", say("show no sign of any effect"),
                 say("Those held out ordered less. There is an effect; these orders only do not measure it."),
             ),
         )
@@ -262,7 +280,7 @@ def _ask_coupons(facts: HoldoutFacts) -> Question:
         )
     )  # fmt: skip
     pattern = say(
-        "The {count:,} orders with a coupon are {meaning}; to see the effect, compare {compared}.",
+        "The {count:,} orders with a coupon {meaning}; to see the effect, compare {compared}.",
         count=facts.coupon_orders, meaning="{meaning}", compared="{compared}",
     )  # fmt: skip
     return Question(
@@ -274,9 +292,10 @@ def _ask_coupons(facts: HoldoutFacts) -> Question:
         ),
         (
             say(
-                "Against those held out, the campaign brought about {effect:,.0f} orders in the first {days} days, not "
-                "{count:,}: part of these would have come anyway.",
-                effect=early.effect * users, days=facts.half, count=facts.coupon_orders,
+                "Against those held out, the campaign brought about {effect:,.0f} orders [{low:,.0f} to {high:,.0f}] "
+                "in the first {days} days, not {count:,}: about as many as the difference would have come anyway.",
+                effect=early.effect * users, low=(early.low or 0) * users, high=(early.high or 0) * users,
+                days=facts.half, count=facts.coupon_orders,
             ),
         ),
     )  # fmt: skip
@@ -286,8 +305,11 @@ def _ask_points(facts: HoldoutFacts) -> Question:
     look, orders = facts.find("paying_rate"), facts.find("orders_count")
     assert look.effect is not None and orders.effect is not None
     with_it, without = (facts.read("paying_rate", with_it=side) for side in (True, False))
+    users, held = facts.users
     mistakes = (
-        Mistake(100 * (with_it / without - 1), say("That is per cent of the share without it. Asked are points.")),
+        Mistake(
+            round(100 * (with_it / without - 1)), say("That is per cent of the share without it. Asked are points.")
+        ),
         Mistake(100 * with_it, say("That is the share with it. How much more is that than without?")),
         Mistake(100 * orders.effect, say("That is the effect on orders. Asked is the share of users who paid.")),
     )
@@ -306,10 +328,12 @@ def _ask_points(facts: HoldoutFacts) -> Question:
         ),
         (
             say(
-                "From {without:.1%} of those held out to {with_it:.1%}. “Recall up {claim:.0%}” in a report may mean "
+                "From {without:.1%} of {held:,} held out to {with_it:.1%} of {users:,} [{low:+.1f} to {high:+.1f} "
+                "points], and among so many looks not clear. “Recall up {claim:.0%}” in a report may mean "
                 "{percent:.1f} more of a hundred users here (per cent), or {points:.0f} more (points). Always ask "
                 "which, of whom, and in how many days.",
-                without=without, with_it=with_it, claim=CLAIM, percent=100 * CLAIM * without, points=100 * CLAIM,
+                without=without, with_it=with_it, held=held, users=users, low=100 * (look.low or 0),
+                high=100 * (look.high or 0), claim=CLAIM, percent=100 * CLAIM * without, points=100 * CLAIM,
             ),
         ),
     )  # fmt: skip
@@ -323,36 +347,38 @@ def _ask_decision(facts: HoldoutFacts) -> Question:
     options = (
         Option(
             "again", say("Repeat it as it was: orders are clearly up"),
-            say("Orders are not money. Hold the margin of all of them against what it cost."),
+            say("Orders are not money. Hold the margin of all users against the budget."),
         ),
         Option(
             "all", say("Repeat it for everybody, with nobody held out: they cost orders"),
             say("They cost few orders, and without them nobody can say next time what came anyway."),
         ),
-        Option("smaller", say("Repeat it smaller and cheaper, with more users held out, and judge it by margin")),
+        Option("smaller", say("Repeat it only far cheaper for each user, with more users held out, and judge it by "
+                              "margin")),
         Option(
             "stop", say("Stop such campaigns for good: it brought nothing"),
-            say("Orders are clearly up. What is too dear in this form may pay in a cheaper one."),
+            say("It did bring orders. What is too dear in this form may pay in a cheaper one."),
         ),
     )  # fmt: skip
     return Question(
         (say("What do you recommend for the next campaign?"),),
         Decision(Choice(options)),
         (
-            say("What is clear, and what is not: orders, revenue, margin?"),
+            say("What is clear, and what is not: orders, revenue, margin? And which of them pays the bill?"),
             say("Which option costs less than this campaign may have brought, and tells more the next time?"),
         ),
         (
             say(
                 "In margin it brought about {currency} {effect:,.0f} [{low:,.0f} to {high:,.0f}] within {days} days, "
-                "and cost {currency} {budget:,.0f}. At that price it is not to be repeated; that it sells is no less "
-                "clear.",
+                "against a budget of {currency} {budget:,.0f}: even the upper end falls short. That rests on the "
+                "budget; if less was spent, or discounts are in it, reckon again. As far as these days tell, such a "
+                "campaign may cost about {worth:.2f} a user; this one was to cost {each:.2f}.",
                 currency=currency, effect=effect, low=low, high=high, budget=budget,
-                days=facts.verdict.core.window_days,
+                worth=facts.margin[0], each=budget / users, days=facts.verdict.core.window_days,
             ),
             say(
-                "With half of these users held out the campaign reaches fewer and costs less, and the same interval "
-                "becomes {ratio:.1f} times as narrow.",
+                "Margin itself is not clear yet. With half of the same users held out, the interval of a user's "
+                "effect becomes {ratio:.1f} times as narrow, and fewer users are paid for until it is.",
                 ratio=narrower,
             ),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,15 @@ class HoldoutFacts:
         with_it, without = (0 if side is None else int(side.denominator) for side in sides)
         return with_it, without
 
+    @property
+    def bare(self) -> tuple[float, float, float]:
+        """The effect on a user's orders without allowing for what users did before: value, low, high."""
+        with_it, without = self.verdict.core.with_it, self.verdict.core.without_it
+        assert with_it is not None and without is not None
+        halves = [(float(side.high or 0) - float(side.low or 0)) / 2 for side in (with_it, without)]
+        value, half = float(with_it.value or 0) - float(without.value or 0), math.hypot(*halves)
+        return value, value - half, value + half
+
     def find(self, metric: str) -> MetricLook:
         """The look at a metric."""
         return next(look for look in self.verdict.looks if look.metric == metric)
@@ -98,7 +108,9 @@ def gather_facts(data: Data) -> HoldoutFacts:
     orders = {(arm, part): int(sums.get((arm, part), 0)) for arm in ("with_it", "held") for part in PARTS}
     first = counts[(counts["arm"] == "with_it") & (counts["part"] == "first") & counts["coupon"].astype(bool)]
     too_dear = facts.margin[2] * facts.users[0] < verdict.initiative.budget
-    if facts.find("revenue_amount").direction != "unclear" or not all(orders.values()) or not too_dear:
+    # The lesson tells that orders are clear only with it.
+    adjusted = facts.bare[1] < 0
+    if facts.find("revenue_amount").direction != "unclear" or not all(orders.values()) or not (too_dear and adjusted):
         raise refused
     return replace(facts, orders=orders, coupon_orders=int(first["orders"].sum()))
 

@@ -3,104 +3,65 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import altair as alt
 import pandas as pd
 
-from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
-from opslib.errors import InputError
 from opslib.language import say
-from opslib.measure.sample_size import WEEK, ExperimentPlan, plan_experiment
+from opslib.measure.sample_size import WEEK
 from opslib.present import theme
 from opslib.present.charts import base_chart, view_chart
 from opslib.present.display import ChartView, TableView
-from opslib.present.funnel import charts, tables
 from opslib.present.parts import make_legend, make_tooltips
 from opslib.present.tables import make_table
 from opslib.training.answers import Choice, Decision, Number, Option
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
+from opslib.training.lessons.traffic_facts import (
+    HALF,
+    HOPED,
+    LEVEL,
+    POWER,
+    RECENT_WEEKS,
+    SHOWN,
+    YEAR_DAYS,
+    Traffic,
+    measure_traffic,
+    tabulate_base,
+    tabulate_entered,
+)
 from opslib.training.plan import LessonPlan, Look, Question
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
 
 NAME = "how_many_users"
-# What the designer hopes for, what the first table has, and half of its last.
-HOPED, SHOWN, HALF = 0.02, (0.2, 0.1), 0.05
-WEEKS = (2, 4, 8, 12, 16, 24)
-LEVEL, POWER, PROPOSED_WEEKS, YEAR_DAYS = 0.05, 0.8, 2, 365
-CODE = "opslib.measure.sample_size.plan_experiment(base=..., relative=[...], users_per_day=...)"
+WEEKS, PROPOSED_WEEKS = (2, 4, 8, 12, 16, 24), 2
+PLAN_CODE = """from opslib.measure.sample_size import plan_experiment
 
-
-@dataclass(frozen=True)
-class Traffic:
-    """What the company has for a test on everybody who enters its funnel.
-
-    Attributes:
-        diagnosis: of the funnel.
-        base: the share of users who get through.
-        entered_count, days: who entered in the period, windows open or not, and how long it was.
-    """
-
-    diagnosis: FunnelDiagnosis
-    base: float
-    entered_count: int
-    days: int
-
-    @property
-    def users_per_day(self) -> float:
-        """Users who enter a day."""
-        return self.entered_count / self.days
-
-    @property
-    def goal(self) -> str:
-        """The funnel's last step."""
-        return self.diagnosis.path.labels[-1]
-
-    @cached_property
-    def plan(self) -> ExperimentPlan:
-        """Sizes for all gains that the lesson speaks of."""
-        return plan_experiment(
-            base=self.base, relative=[*SHOWN, HALF, HOPED], users_per_day=self.users_per_day,
-            window_days=math.ceil(self.diagnosis.path.window_days), level=LEVEL, power=POWER,
-        )  # fmt: skip
-
-    def size(self, gain: float, column: str) -> float:
-        """A column of the plan for one gain."""
-        sizes = self.plan.sizes
-        return float(sizes[column].to_numpy()[(sizes["relative_difference"] - gain).abs().to_numpy().argmin()])
-
-    def find_power(self, gain: float, weeks: float) -> float:
-        """The chance that a test of some weeks shows a gain that is real; the inverse of `size_rates` below a half."""
-        p, q = self.base, self.base * (1 + gain)
-        root = math.sqrt(weeks * WEEK * self.users_per_day / 2)
-        alarm = NormalDist().inv_cdf(1 - LEVEL / 2) * math.sqrt(2 * p * (1 - p))
-        return NormalDist().cdf((root * (q - p) - alarm) / math.sqrt(p * (1 - p) + q * (1 - q)))
+plan = plan_experiment(base={base:.4f}, relative=[{gains}])
+plan.sizes"""
 
 
 def write_lesson(data: Data) -> LessonPlan:
     """Write the lesson with the company's own rate and traffic.
 
     Raises:
-        InputError: its funnel has no rate below a half, or so much traffic that even the smallest gain is soon seen.
+        InputError: its funnel has no rate below 40%, or so much traffic that even the smallest gain is soon seen.
     """
-    traffic = _measure_traffic(data)
+    traffic = measure_traffic(data, NAME)
     situation = (
         say(
             "The weekly meeting. The designer shows a new caption for the buy button: “Of those who look at an item, "
-            "{base:.1%} pay. With my caption it will be {gain:.0%} more. We test it half and half for {weeks} weeks, "
-            "then we know.” Everybody nods.",
-            base=traffic.base, gain=HOPED, weeks=PROPOSED_WEEKS,
+            "{base:.1%} pay within {days} days. With my caption it will be {gain:.0%} more. We test it half and half "
+            "for {weeks} weeks, then we know.” Everybody nods.",
+            base=traffic.rate, days=traffic.window_days, gain=HOPED, weeks=PROPOSED_WEEKS,
         ),
         say(
-            "You ask for a day to reckon. On average {count:.0f} users a day begin to look at items. Are "
-            "{weeks} weeks enough, and is this test worth it?",
-            count=traffic.users_per_day, weeks=PROPOSED_WEEKS,
+            "You ask for a day to reckon. In {weeks} weeks about {count:,.0f} users look at items. Is that enough, and "
+            "is this test worth it?",
+            count=traffic.count_users(PROPOSED_WEEKS), weeks=PROPOSED_WEEKS,
         ),
     )  # fmt: skip
     return LessonPlan(
@@ -123,32 +84,29 @@ def write_lesson(data: Data) -> LessonPlan:
             say("Say the gain in points and in per cent, both: a caption that brings {gain:.0%} more and one that "
                 "brings {points:.0f} points more are two different worlds.", gain=HOPED, points=100 * HOPED),
             say("Half the gain takes four times the users. Small gains are for those who have many users."),
-            say("Reckon before the test: if it cannot show the gain that you hope for, its “not clear” is known "
-                "already."),
+            say("A test counts each user once. Its first weeks bring most of them, so twice the time is not twice the "
+                "users."),
+            say("Reckon before the test: if it can hardly show the gain that you hope for, “not clear” is what to "
+                "expect of it."),
         ),
     )  # fmt: skip
 
 
-def _measure_traffic(data: Data) -> Traffic:
-    diagnosis = diagnose_funnel(data)
-    whole = diagnosis.whole
-    base = whole.estimate(len(diagnosis.path.labels), overall=True).value
-    first = whole.steps.iloc[0]
-    entered = int(first["entered_count"] + first["immature_count"])
-    traffic = Traffic(diagnosis, base or 0.0, entered, diagnosis.scope.now.days)
-    if not 0 < traffic.base < 0.4 or not entered or traffic.size(HOPED, "total_days") < YEAR_DAYS:
-        raise InputError(f"{NAME}: this lesson needs a rate below 40% and little traffic; use the sample company.")
-    return traffic
-
-
 def _show_base(traffic: Traffic) -> Look:
-    text = say(
-        "Two numbers come first: the rate as it is, and the users who come. How to read it: of those who entered, the "
-        "share who got to each step. In {days} days {count:,} users began to look at items, {per_day:.1f} a day.",
-        days=traffic.days, count=traffic.entered_count, per_day=traffic.users_per_day,
+    text = (
+        say(
+            "Two things come first: the rate as it is, and the users who come. How to read it: the first table has the "
+            "users who got to {entry} in the last {weeks} weeks, and how many of them got to {goal} within {days} "
+            "days of the first time. The funnel notebook shows a higher share: it looks at every visit of these weeks, "
+            "not at the first alone.",
+            entry=traffic.entry, weeks=len(traffic.entered), goal=traffic.goal, days=traffic.window_days,
+        ),
+        say(
+            "The second table adds them up week by week. Each user counts once, as in a test: whoever comes again in "
+            "the third week is in it already."
+        ),
     )  # fmt: skip
-    diagnosis = traffic.diagnosis
-    return Look((text,), (lambda: charts.plot_steps(diagnosis), lambda: tables.show_steps(diagnosis)))
+    return Look(text, (lambda: tabulate_base(traffic), lambda: tabulate_entered(traffic)))
 
 
 def _show_sizes(traffic: Traffic) -> Look:
@@ -161,38 +119,57 @@ def _show_sizes(traffic: Traffic) -> Look:
         ),
         say("A smaller gain is harder to tell from chance. How much harder?"),
     )  # fmt: skip
-    return Look(text, (lambda: _tabulate_sizes(traffic, SHOWN),), CODE)
+    return Look(text, (lambda: _tabulate_sizes(traffic, SHOWN),), _write_code(traffic, SHOWN))
+
+
+def _write_code(traffic: Traffic, gains: tuple[float, ...]) -> str:
+    return PLAN_CODE.format(base=traffic.rate, gains=", ".join(f"{gain:g}" for gain in gains))
 
 
 def _show_all(traffic: Traffic) -> Look:
-    text = say(
-        "Here is the whole plan, with the gain that the designer hopes for. Days are whole weeks in which users enter, "
-        "and {window} days more until the last of them has had the time to buy.",
-        window=math.ceil(traffic.diagnosis.path.window_days),
+    text = (
+        say(
+            "Here is the whole plan, with the gain that the designer hopes for. Days are whole weeks in which users "
+            "enter, and {window} days more until the last of them has had the time to buy.",
+            window=traffic.window_days,
+        ),
+        _say_later(traffic),
     )
-    return Look((text,), (lambda: _tabulate_sizes(traffic, (*SHOWN, HALF, HOPED), days=True),), CODE)
+    gains = (*SHOWN, HALF, HOPED)
+    return Look(text, (lambda: _tabulate_sizes(traffic, gains, days=True),), _write_code(traffic, gains))
+
+
+def _say_later(traffic: Traffic) -> str:
+    return say(
+        "After the {weeks} weeks that were counted we reckon with {count:,.0f} new ones a week, as in the last "
+        "{recent} of them.",
+        weeks=len(traffic.entered), count=traffic.recent, recent=RECENT_WEEKS,
+    )  # fmt: skip
 
 
 def _tabulate_sizes(traffic: Traffic, gains: tuple[float, ...], *, days: bool = False) -> TableView:
     shown = pd.DataFrame({"gain": [f"{gain:+.0%}" for gain in gains]})
     shown["points"] = [f"{100 * traffic.size(gain, 'difference'):+.1f}" for gain in gains]
     shown["arm"] = [f"{traffic.size(gain, 'arm_users_count'):,.0f}" for gain in gains]
-    shown["days"] = [f"{traffic.size(gain, 'total_days'):,.0f}" for gain in gains]
+    shown["days"] = [f"{traffic.find_days(gain):,}" for gain in gains]
     labels = {"gain": say("Gain"), "points": say("Points"), "arm": say("Users of each group")}
     if days:
         labels["days"] = say("Days, the last window included")
-    note = say("From {base:.1%}, two groups of one size, one look at the end.", base=traffic.base)
+    note = say("From {base:.1%}, two groups of one size, one look at the end.", base=traffic.rate)
     return make_table(shown, labels, name="lesson-sizes", numeric=tuple(labels), note=note)
 
 
 def _show_power(traffic: Traffic) -> Look:
-    text = say(
-        "How to read it: suppose that a change truly brings {gains}. Then this many of 100 tests come out clear, by "
-        "how many weeks they run with all the users whom you have. The others end with “not clear”, though the gain is "
-        "there.",
-        gains=say("{first:.0%}, {second:.0%} or {third:.0%} more", first=SHOWN[0], second=SHOWN[1], third=HALF),
+    text = (
+        say(
+            "How to read it: suppose that a change truly brings {gains}. Then this many of 100 tests come out clear, "
+            "by how many weeks they run with all the users whom you have. The others end with “not clear”, though the "
+            "gain is there.",
+            gains=say("{first:.0%}, {second:.0%} or {third:.0%} more", first=SHOWN[0], second=SHOWN[1], third=HALF),
+        ),
+        _say_later(traffic),
     )
-    return Look((text,), (lambda: _plot_power(traffic), lambda: _tabulate_power(traffic)))
+    return Look(text, (lambda: _plot_power(traffic), lambda: _tabulate_power(traffic)))
 
 
 def _plot_power(traffic: Traffic) -> ChartView:
@@ -235,23 +212,23 @@ def _tabulate_power(traffic: Traffic) -> TableView:
 
 
 def _ask_points(traffic: Traffic) -> Question:
-    points = 100 * traffic.base * HOPED
+    points = 100 * traffic.rate * HOPED
     mistakes = (
         Mistake(100 * HOPED, say("That is per cent of the rate. Points are what is added to the rate itself.")),
-        Mistake(100 * traffic.base + points, say("That is the new rate. Asked is how far it is from the old one.")),
-        Mistake(100 * (traffic.base + HOPED), say("You added the per cent to the rate as if they were points.")),
-        Mistake(100 * traffic.base, say("That is the rate as it is. By how much would it move?")),
+        Mistake(100 * traffic.rate + points, say("That is the new rate. Asked is how far it is from the old one.")),
+        Mistake(100 * (traffic.rate + HOPED), say("You added the per cent to the rate as if they were points.")),
+        Mistake(100 * traffic.rate, say("That is the rate as it is. By how much would it move?")),
     )
     return Question(
         (say("{gain:.0%} more than {base:.1%}: how many percentage points is that? One decimal, please.",
-             gain=HOPED, base=traffic.base),),
-        Number(points, 0.06, say("points"), mistakes),
+             gain=HOPED, base=traffic.rate),),
+        Number(points, 0.08, say("points"), mistakes),
         (
             say("Of the users who pay today, so many per cent more."),
             say("Multiply the rate by the gain."),
         ),
-        (say("From {base:.1%} to {now:.1%}. This small step has to be told from chance.",
-             base=traffic.base, now=traffic.base * (1 + HOPED)),),
+        (say("From {base:.2%} to {now:.2%}. This small step has to be told from chance.",
+             base=traffic.rate, now=traffic.rate * (1 + HOPED)),),
     )  # fmt: skip
 
 
@@ -283,27 +260,30 @@ def _ask_half(traffic: Traffic) -> Question:
 
 
 def _ask_weeks(traffic: Traffic) -> Question:
-    arm, days = (traffic.size(SHOWN[-1], column) for column in ("arm_users_count", "entry_days"))
-    weeks, window = days / WEEK, math.ceil(traffic.diagnosis.path.window_days) / WEEK
+    gain = SHOWN[0]
+    arm, both = (traffic.size(gain, column) for column in ("arm_users_count", "total_users_count"))
+    weeks = traffic.find_weeks(both)
+    every = math.ceil(both / (traffic.entered[-1] / len(traffic.entered)))
     mistakes = (
-        Mistake(math.ceil(arm / traffic.users_per_day / WEEK), say("That is enough for one group. Two are needed.")),
-        Mistake(math.floor(2 * arm / traffic.users_per_day / WEEK), say("Round up: the last users would be missing.")),
-        Mistake(weeks + window, say("With the window of the last users. Asked is how long users enter.")),
-        Mistake(2 * arm / traffic.users_per_day, say("These are days.")),
-        Mistake(days, say("These are days.")),
+        Mistake(traffic.find_weeks(arm), say("That is enough for one group. Two are needed.")),
+        Mistake(weeks - 1, say("By then some users are still missing.")),
+        Mistake(weeks + 1, say("By then there are more than enough. Asked is how long users enter, no window added.")),
+        Mistake(every, say("You took as many users for every week. The first weeks bring more: read the table.")),
+        Mistake(WEEK * weeks, say("These are days.")),
     )
     return Question(
-        (say("To see {gain:.0%}: for how many whole weeks do users have to enter, if {per_day:.1f} a day come and each "
-             "is in one of the two groups?", gain=SHOWN[-1], per_day=traffic.users_per_day),),
+        (say("To see {gain:.0%}: for how many whole weeks do users have to enter, if they come as in the table of "
+             "weeks and each is in one of the two groups?", gain=gain),),
         Number(weeks, 0.4, say("weeks"), mistakes),
         (
             say("How many users do the two groups need together?"),
-            say("Over the users of a week, and rounded up: whole weeks hold every weekday equally often."),
+            say("Go down the table of weeks until there are as many."),
         ),
         (
-            say("2 x {arm:,.0f} users, {per_week:,.0f} a week: {weeks:.1f}, so {whole:.0f} whole weeks.",
-                arm=arm, per_week=WEEK * traffic.users_per_day,
-                weeks=2 * arm / traffic.users_per_day / WEEK, whole=weeks),
+            say("2 x {arm:,.0f} users are {both:,.0f}. After {before} weeks there were {fewer:,.0f}, after {weeks} "
+                "{count:,.0f}. Whole weeks hold every weekday equally often.",
+                arm=arm, both=both, before=weeks - 1, fewer=traffic.count_users(weeks - 1), weeks=weeks,
+                count=traffic.count_users(weeks)),
         ),
     )  # fmt: skip
 
@@ -335,18 +315,25 @@ def _ask_unclear(traffic: Traffic) -> Question:
         ),
         (
             say("Of 100 such tests {seen:.0f} see the gain, and {missed:.0f} miss it. “Not clear” was to be expected, "
-                "with the gain or without.", seen=100 * seen, missed=100 - round(100 * seen)),
+                "with the gain or without: it says next to nothing about either.",
+                seen=100 * seen, missed=100 - round(100 * seen)),
         ),
     )  # fmt: skip
 
 
 def _ask_decision(traffic: Traffic) -> Question:
-    hoped, large = (traffic.size(gain, "total_days") for gain in (HOPED, SHOWN[0]))
+    hoped, large = (traffic.find_days(gain) for gain in (HOPED, SHOWN[0]))
+    above = traffic.find_sign(HOPED, PROPOSED_WEEKS)
     options = (
         Option(
             "short",
             say("Test the caption for {weeks} weeks and keep it if the difference is above zero", weeks=PROPOSED_WEEKS),
-            say("That is hardly better than a coin: so small a gain is far below what chance does in that time."),
+            say(
+                "If the gain is there, the difference is above zero in {above:.0%} of such tests; if there is none, in "
+                "{none:.0%}. That is hardly better than a coin.",
+                above=above,
+                none=0.5,
+            ),
         ),
         Option(
             "long",
@@ -381,7 +368,7 @@ def _ask_decision(traffic: Traffic) -> Question:
         (
             say("For {gain:.0%} it would take {years:.1f} years; a gain of {large:.0%} is seen in {days:.0f} days.",
                 gain=HOPED, years=hoped / YEAR_DAYS, large=SHOWN[0], days=large),
-            say("A caption that costs nothing and can do no harm may go live without a test; only do not claim a gain "
-                "for it."),
+            say("A caption that costs nothing and can hardly do harm may go live without a test; only do not claim a "
+                "gain for it. And of changes that were put together nobody knows which one did it."),
         ),
     )  # fmt: skip

@@ -16,13 +16,17 @@ from opslib.present.tables import make_table
 from opslib.training.answers import Choice, Decision, Number, Option
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
+from opslib.training.lessons.plain_charts import plot_tier_moves
 from opslib.training.plan import LessonPlan, Look, Question
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
 
 NAME = "how_often_they_come"
-CODE = "model = opslib.model_growth(data)"
+CODE = """from opslib.present.growth import charts
+
+model = opslib.model_growth(data)
+charts."""
 # Days active, in the rows of the table: the first day of each, the last to the end.
 ROWS = (1, 2, 3, 5, 8, 15)
 MONTH_DAYS = 30
@@ -70,7 +74,10 @@ def write_lesson(data: Data) -> LessonPlan:
         closing=(
             say("An average of days is nobody's rhythm: look at how users spread."),
             say("A ratio rises with its top or with a smaller bottom. Never read DAU/MAU without DAU and MAU."),
-            say("Write to those whom you may still lose or win, and hold some back by lot: many come back anyway."),
+            say(
+                "Write to those whom you may still lose or win, and hold some back by lot: only they tell who comes "
+                "back without it."
+            ),
         ),
     )
 
@@ -135,7 +142,7 @@ def _show_days(model: GrowthModel) -> Look:
         }  # fmt: skip
         return make_table(pd.DataFrame([*rows, total]), labels, name="lesson-days", numeric=tuple(labels)[1:])
 
-    return Look((text,), (lambda: charts.plot_days_active(model), show), f"{CODE}; charts.plot_days_active(model)")
+    return Look((text,), (lambda: charts.plot_days_active(model), show), f"{CODE}plot_days_active(model)")
 
 
 def _show_tiers(model: GrowthModel) -> Look:
@@ -152,8 +159,8 @@ def _show_tiers(model: GrowthModel) -> Look:
         labels = {"tier": say("Tier at the end of the last full week"), "users": say("Users")}
         return make_table(pd.DataFrame(rows), labels, name="lesson-tiers", numeric=("users",))
 
-    shows = (lambda: charts.plot_tiers(model), show, lambda: charts.plot_tier_moves(model))
-    return Look((text,), shows, f"{CODE}; charts.plot_tier_moves(model)")
+    shows = (lambda: charts.plot_tiers(model), show, lambda: plot_tier_moves(model))
+    return Look((text,), shows, f"{CODE}plot_tier_moves(model)")
 
 
 def _ask_stickiness(model: GrowthModel) -> Question:
@@ -185,7 +192,7 @@ def _ask_stickiness(model: GrowthModel) -> Question:
                 days=STICKINESS_DAYS,
             ),
         ),
-        Number(100 * together / users / STICKINESS_DAYS, 0.2, "%", mistakes),
+        Number(100 * together / users / STICKINESS_DAYS, 0.3, "%", mistakes),
         (
             say("How many users come on an average day? All days together, over the number of days."),
             say("Divide that by all users. Or the mean number of days by the days that there are: it is the same."),
@@ -231,7 +238,7 @@ def _ask_average(days: DaysActiveResult) -> Question:
             say(
                 "{fewer:.0%} of the users came on fewer days than that, {once:.0%} on one only. Those who came on "
                 "{often} days or more are {users:.0%} of the users and bring {share:.0%} of all days. A push in the "
-                "rhythm of the average is too often for most and too seldom for the others.",
+                "rhythm of the average is more often than most of them come, and less often than the others do.",
                 fewer=fewer, once=float(frame["users_rate"].iloc[0]), often=ROWS[-2],
                 users=float(often["users_rate"].sum()), share=share,
             ),
@@ -265,7 +272,7 @@ def _ask_single(days: DaysActiveResult) -> Question:
                 once=once,
             ),
         ),
-        Number(right, 0.2, "%", mistakes),
+        Number(right, 0.3, "%", mistakes),
         (
             say("Reckon as before, without the first row of the table."),
             say("Take the row's users from all users, and its days from all days."),
@@ -284,6 +291,7 @@ def _ask_single(days: DaysActiveResult) -> Question:
 def _ask_back(model: GrowthModel) -> Question:
     tiers = _find_tiers(model)
     dormant, rate = tiers["dormant"], _find_rate(model, "dormant", "resurrected")
+    moves = model.audience.tiers.rates["dormant", "resurrected"]
     mistakes = (
         Mistake(_count_back(model, "at_risk"), say("Those are users of another tier: read the row again.")),
         Mistake(_count_back(model, "churned"), say("Those are users who are gone already: read the row again.")),
@@ -299,8 +307,8 @@ def _ask_back(model: GrowthModel) -> Question:
     return Question(
         (
             say(
-                "If it goes on as in all weeks so far: how many of the dormant users come back within the next week, "
-                "without anything new being sent to them?"
+                "If it goes on as in all weeks so far, with as much sent to them as in those: how many of the dormant "
+                "users come back within the next week?"
             ),
         ),
         Number(dormant * rate, 6, say("users who return"), mistakes),
@@ -311,9 +319,10 @@ def _ask_back(model: GrowthModel) -> Question:
         ),
         (
             say(
-                "{rate:.1%} of {dormant:,}. If you write to all of them and as many come, the message did nothing. "
-                "That is why some are held back by lot.",
-                rate=rate, dormant=dormant,
+                "{rate:.1%} of {dormant:,}; over all weeks so far it was {back:,.0f} of {could:,.0f}. If you write to "
+                "all of them and as many come, the message need not have done anything. That is why some are held back "
+                "by lot.",
+                rate=rate, dormant=dormant, back=moves.numerator, could=moves.denominator,
             ),
         ),
     )  # fmt: skip
@@ -324,36 +333,38 @@ def _ask_decision(model: GrowthModel) -> Question:
     options = (
         Option(
             "current", say("To the current users: most of them answer"),
-            say("They come anyway. What would they do because of the message that they do not do without it?"),
+            say("Most of them come as it is. What would they do because of the message that they do not do without "
+                "it?"),
         ),
         Option(
             "risk", say("To those at risk: their answers are the fastest"),
-            say("Many of them are back within a week by themselves. The message would be praised for that."),
+            say("Many of them have been back within a week all along. The message would be praised for that."),
         ),
         Option("dormant", say("To the dormant, before they are gone, with some of them held back by lot")),
         Option(
             "gone", say("To those who are gone: they are by far the most"),
-            say("They are the most, and hardly any come back. Many messages, each with little chance, and complaints."),
+            say("They are the most, and hardly any have come back so far. Many messages, and little to expect of "
+                "each."),
         ),
     )  # fmt: skip
     return Question(
         (say("To which tier do you send the next recall message?"),),
         Decision(Choice(options)),
         (
-            say("Where do many come without you, and where hardly anybody whatever you do?"),
+            say("Where do many come back as it is, and where has hardly anybody come back so far?"),
             say("Which tier is about to go to one from which nearly nobody returns?"),
         ),
         (
             say(
-                "Within a week {risk:.0%} of those at risk come back by themselves, {dormant:.0%} of the dormant, "
-                "{gone:.1%} of the gone; and {lost:.0%} of the dormant are gone a week later. What the message adds is "
-                "told by those held back.",
+                "With all that was done so far, {risk:.0%} of those at risk came back within a week, {dormant:.0%} of "
+                "the dormant, {gone:.1%} of the gone; and {lost:.0%} of the dormant were gone a week later. What a "
+                "message adds is told by those held back.",
                 risk=moves["at_risk"], dormant=moves["dormant"], gone=moves["churned"],
                 lost=_find_rate(model, "dormant", "churned"),
             ),
             say(
-                "It is a choice by what comes without a message; what each tier does with one is not known yet. So "
-                "send little, hold back, and compare."
+                "It is a choice by what came so far, and the handbook’s: it sends recall messages to the dormant. How "
+                "much a message changes in any tier is not known yet. So send little, hold some back, and compare."
             ),
         ),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from opslib.decide.growth.model import GrowthModel, model_growth
 from opslib.errors import InputError
 from opslib.explain.change import ChangeExplanation, count_outcomes, explain_change, mark_returned
 from opslib.language import say
-from opslib.measure.estimate import compare_estimates, estimate_rate
+from opslib.measure.estimate import Change, compare_estimates, estimate_rate
 from opslib.present.display import TableView
 from opslib.present.parts import format_range
 from opslib.present.tables import make_table
@@ -69,14 +69,22 @@ class MixFacts:
         return values[values["dimension"] == "channel"]
 
     @cached_property
-    def finer(self) -> pd.DataFrame:
-        """The two channels that fell most, each by what tells its users apart."""
+    def counts(self) -> dict[str, pd.DataFrame]:
+        """New users and those back the next day by all columns, before and after."""
         scope = self.model.scope
         assert scope.before is not None
-        sides = []
-        for period, side in ((scope.before, "before"), (scope.now, "after")):
+        periods = {"before": scope.before, "after": scope.now}
+        counted = {}
+        for side, period in periods.items():
             marked = mark_returned(scope.active_days, scope.attributes, period, as_of=scope.as_of)
-            counts = count_outcomes(marked, dimensions=COLUMNS, numerator="returned")
+            counted[side] = count_outcomes(marked, dimensions=COLUMNS, numerator="returned")
+        return counted
+
+    @cached_property
+    def finer(self) -> pd.DataFrame:
+        """The two channels that fell most, each by what tells its users apart."""
+        sides = []
+        for side, counts in self.counts.items():
             parts = []
             for channel, column in ((self.changed["channel"], "platform"), (self.added["channel"], "network")):
                 part = counts[counts["channel"] == channel].groupby(["channel", column])[["users_count", "returned"]]
@@ -85,6 +93,16 @@ class MixFacts:
                 parts.append(summed.rename(columns={"users_count": f"{side}_count", "returned": f"{side}_returned"}))
             sides.append(pd.concat(parts))
         return sides[0].join(sides[1]).reset_index()
+
+    @cached_property
+    def rest(self) -> Change:
+        """How the rate changed among everybody outside of the two groups."""
+        rates = []
+        for counts in self.counts.values():
+            changed = (counts[list(self.changed)] == list(self.changed.values())).all(axis=1)
+            others = counts[~changed & (counts["network"] != self.added["network"])]
+            rates.append(estimate_rate("d1_rate", int(others["returned"].sum()), int(others["users_count"].sum())))
+        return compare_estimates(rates[1], rates[0])
 
     def find_part(self, channel: str, value: str) -> pd.Series:
         """One row of `finer`."""
@@ -114,7 +132,10 @@ def gather_facts(data: Data) -> MixFacts:
         raise refused
     users = data.table("users")
     named = data.execute(users.filter(users.network == added["network"]).select("channel").limit(1))
-    return MixFacts(data, model, found, changed, {"channel": str(named["channel"].iloc[0]), **added})
+    facts = MixFacts(data, model, found, changed, {"channel": str(named["channel"].iloc[0]), **added})
+    if facts.rest.clear:
+        raise refused
+    return facts
 
 
 def show_sister(facts: MixFacts) -> TableView:
@@ -147,6 +168,7 @@ def show_ours(facts: MixFacts) -> TableView:
     overall = facts.explanation.overall
     sums = {effect: f"{100 * values[effect].sum():+.2f}" for effect in ("rate_effect_rate", "mix_effect_rate")}
     sides = {"before_rate": f"{overall.before.value:.1%}", "after_rate": f"{overall.now.value:.1%}"}
+    sides |= {f"{side}_share": f"{1:.1%}" for side in ("before", "after")}
     frame.loc[frame.index.max() + 1] = {"channel": say("All channels"), **sides, **sums}
     labels = {
         "channel": say("Channel"), "before_rate": say("Rate before"), "after_rate": say("Rate now"),
@@ -175,5 +197,9 @@ def _write_change(row: dict[Any, Any]) -> str:
     now, before = (
         estimate_rate("d1_rate", row[f"{side}_returned"], row[f"{side}_count"]) for side in ("after", "before")
     )
-    change = compare_estimates(now, before)
+    return write_change(compare_estimates(now, before))
+
+
+def write_change(change: Change) -> str:
+    """A change of a rate in points, with its interval."""
     return format_range(change.difference, change.low, change.high, form="+.1f", scale=100)

@@ -9,7 +9,15 @@ from opslib.present.growth import tables
 from opslib.training.answers import Choice, Decision, Group, Number, Option, Sentence
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
-from opslib.training.lessons.mix_facts import COLUMNS, MixFacts, gather_facts, show_finer, show_ours, show_sister
+from opslib.training.lessons.mix_facts import (
+    COLUMNS,
+    MixFacts,
+    gather_facts,
+    show_finer,
+    show_ours,
+    show_sister,
+    write_change,
+)
 from opslib.training.plan import LessonPlan, Look, Question
 from opslib.training.values import list_values
 
@@ -64,7 +72,10 @@ def write_lesson(data: Data) -> LessonPlan:
         closing=(
             say("A rate of the whole is the mean of its parts, weighted by their users. Never average rates without."),
             say("Every part may rise while the whole falls (Simpson's paradox). Split first: shares or rates?"),
-            say("What is a rate in a channel may be mix one level deeper: look into the channel before you blame it."),
+            say(
+                "What looks like a rate in a channel may be mix one level deeper. Counts make one reading likelier; "
+                "they do not prove it."
+            ),
         ),
     )
 
@@ -81,12 +92,13 @@ def _show_sister(facts: MixFacts) -> Look:
 def _show_ours(facts: MixFacts) -> Look:
     text = say(
         "How to read it: the channels of {company}. “By rates” is what the change of a channel's own rate did to the "
-        "whole, “by mix” what the change of its share did, both in points; together they are the change of the whole. "
-        "So that nothing is left over, each is weighted with the mean of both periods.",
+        "whole, “by mix” what the change of its share did, both in points; together they are the change of the "
+        "whole. So that nothing is left over, each is weighted with the mean of both periods; your sum above took "
+        "the rates of before.",
         company=facts.data.playbook.company.name,
     )
 
-    return Look((text,), (lambda: show_ours(facts),), f"{CODE}; explanation.values")
+    return Look((text,), (lambda: show_ours(facts),), f"{CODE}\nexplanation.values")
 
 
 def _show_finer(facts: MixFacts) -> Look:
@@ -102,9 +114,10 @@ def _show_finer(facts: MixFacts) -> Look:
 def _show_causes(facts: MixFacts) -> Look:
     text = say(
         "How to read it: the playbook looks through all groups and names those that moved apart from everybody else "
-        "by more than chance, each with its share in the change."
+        "by more than chance, each with its share in the change. It tells where the fall sits, not what made it."
     )
-    return Look((text,), (lambda: tables.show_causes(facts.model),), f"{CODE}; explanation.causes")
+    code = "from opslib.present.growth import tables\n\ngrowth = opslib.model_growth(data)\ntables.show_causes(growth)"
+    return Look((text,), (lambda: tables.show_causes(facts.model),), code)
 
 
 def _ask_overall(facts: MixFacts) -> Question:
@@ -153,7 +166,8 @@ def _ask_each_channel(facts: MixFacts) -> Question:
             "one", say("One channel keeps its users worse, the others as before"),
             say("Look for a row whose second rate is lower than its first."),
         ),
-        Option("shares", say("Each keeps its users a little better, but more come from the one that keeps fewest")),
+        Option("shares", say("Each keeps its users a little better, but more of them come from the one that keeps "
+                             "them worst")),
         Option(
             "error", say("An error in the table: a whole cannot fall while its parts rise"),
             say("It can: parts count by their users, and these moved from part to part."),
@@ -168,8 +182,8 @@ def _ask_each_channel(facts: MixFacts) -> Question:
         ),
         (
             say(
-                "Each of the {count} rates rose. But {channel}, which keeps {rate:.1%}, went from {before:.1%} to "
-                "{now:.1%} of all new users. This is Simpson's paradox.",
+                "None of the {count} rates fell; each rose a little, perhaps by chance. But {channel}, which keeps "
+                "{rate:.1%}, went from {before:.1%} to {now:.1%} of all new users. This is Simpson's paradox.",
                 count=len(values), channel=grew["value"], rate=grew["after_rate"], before=grew["before_share_rate"],
                 now=grew["after_share_rate"],
             ),
@@ -202,8 +216,9 @@ def _ask_mix(facts: MixFacts) -> Question:
         ),
         (
             say(
-                "It would have been {same:.1%} instead of {before:.1%}: that is the mix. It is {now:.1%}, so better "
-                "rates gave back {rest:.1f} points. Nothing got worse but the choice of whom to bring.",
+                "It would have been {same:.1%} instead of {before:.1%}: that is the mix. It is {now:.1%}, so the "
+                "channels' own rates gave back {rest:.1f} points. No channel keeps its users worse: the whole fell "
+                "because of where they come from.",
                 same=same, before=before, now=now, rest=100 * (now - same),
             ),
         ),
@@ -214,6 +229,7 @@ def _ask_split(facts: MixFacts) -> Question:
     split = facts.explanation.splits.set_index("dimension").loc["channel"]
     channel, network = facts.added["channel"], facts.added["network"]
     part = facts.find_part(channel, network)
+    own = facts.ours[facts.ours["value"] == channel].iloc[0]
     amount = Choice(
         (
             Option("none", say("next to nothing"), say("Read the row “All channels”: which column has it?")),
@@ -227,7 +243,9 @@ def _ask_split(facts: MixFacts) -> Question:
                 "alike", say("the users of all networks changed alike"),
                 say("Compare the networks with each other, before and now."),
             ),
-            Option("new", say("{network} brings many more users, who do not come back", network=network)),
+            Option(
+                "new", say("{network} brings many more users than before, and few of them come back", network=network),
+            ),
             Option(
                 "share", say("only its share of all users grew"),
                 say("Its own rate fell too, by far more than chance."),
@@ -247,12 +265,19 @@ def _ask_split(facts: MixFacts) -> Question:
         ),
         (
             say(
-                "By channel, rates made {rate:+.1f} points and the mix {mix:+.1f}. Within {channel}, {network} went "
-                "from {before_count:,.0f} to {count:,.0f} new users and from {before:.1%} to {now:.1%}: the money "
-                "brings other users than before. What looks like a channel's users who changed is other users.",
+                "By channel, rates made {rate:+.1f} points and the mix {mix:+.1f}; and “never stayed” was wrong: "
+                "{channel} kept {own:.1%} before, all channels {whole:.1%}. Within {channel}, {network} went from "
+                "{before_count:,.0f} to {count:,.0f} new users and from {before:.1%} to {now:.1%}.",
                 rate=100 * split["rate_effect_rate"], mix=100 * split["mix_effect_rate"], channel=channel,
                 network=network, before_count=part["before_count"], count=part["after_count"],
-                before=part["before_rate"], now=part["after_rate"],
+                before=part["before_rate"], now=part["after_rate"], own=own["before_rate"],
+                whole=facts.explanation.overall.before.value,
+            ),
+            say(
+                "So many more, and so few who stay: most likely other users come through it than before, and what "
+                "looks like a rate of the channel would be mix one level deeper. The counts do not prove that. "
+                "Something may have changed for all users of {network}, such as the page they land on.",
+                network=network,
             ),
         ),
     )  # fmt: skip
@@ -270,13 +295,13 @@ def _ask_who(facts: MixFacts) -> Question:
         for platform in values["platform"]
         if platform != changed["platform"]
     ]
-    told = say("Those you have in your sentence already: they are other users, not users who changed.")
+    told = say("Those you have in your sentence already, and many more of them came than before.")
     mistakes += [Mistake({"channel": added["channel"]}, told), Mistake({"network": added["network"]}, told)]
     return Question(
         (
             say(
                 "Beside {channel}: among which users did next-day retention fall although about as many came as "
-                "before? Name the smallest group that has it.",
+                "before? Name the smallest group that holds all of it.",
                 channel=added["channel"],
             ),
         ),
@@ -287,8 +312,10 @@ def _ask_who(facts: MixFacts) -> Question:
         ),
         (
             say(
-                "{before:.1%} of {before_count:,.0f} came back before, {now:.1%} of {count:,.0f} now. Users of the "
-                "same kind, as many of them, who stay less: here something changed for them.",
+                "{before:.1%} of {before_count:,.0f} came back before, {now:.1%} of {count:,.0f} now. As many users "
+                "as before, from the same channel and platform, who stay less: that speaks for something they met, "
+                "such as a new version. It is a suspicion to follow up, no proof: a channel can send other users "
+                "without sending more.",
                 before=part["before_rate"], before_count=part["before_count"], now=part["after_rate"],
                 count=part["after_count"],
             ),
@@ -297,36 +324,47 @@ def _ask_who(facts: MixFacts) -> Question:
 
 
 def _ask_decision(facts: MixFacts) -> Question:
+    rest = facts.rest
     words = {"network": facts.added["network"], **facts.changed}
     options = (
         Option(
             "nothing", say("Nothing: other users came, and the product is as it was"),
-            say("By channel the mix made hardly any of it, and one group of the same users stays less."),
+            say("By channel the mix made hardly any of it, and in one group as many users came as before, and fewer "
+                "stay."),
         ),
         Option(
             "onboarding", say("Rebuild the first day for everybody"),
-            say("No other group moved apart by more than chance. Everybody's first day is not what changed."),
+            say("Outside of the two groups the rate went from {before:.1%} to {now:.1%}, by {change} points, which "
+                "may be chance. Most of the fall does not sit with everybody.",
+                before=rest.before.value, now=rest.now.value, change=write_change(rest)),
         ),
         Option(
             "both",
-            say("Hold the money for {network}, and find out what changed for {platform} users of {channel}", **words),
+            say("Put no more money into {network} until it is known whom it brings, and find out what changed for "
+                "{platform} users of {channel}", **words),
         ),
         Option(
             "stop", say("End all paid channels"),
-            say("Other parts of them bring users who stay as well as before. You would lose those too."),
+            say("What the other parts of them moved is within chance. You would lose their users too."),
         ),
     )  # fmt: skip
     return Question(
         (say("What do you do first at {company}?", company=facts.data.playbook.company.name),),
         Decision(Choice(options)),
         (
-            say("There are two causes of a different kind. Which option answers each of them?"),
-            say("Other users: change whom you bring. Users who changed: find out what they met."),
+            say("There are two findings of a different kind. Which option answers each of them?"),
+            say(
+                "Many more users who stay less: look at whom you bring. As many users who stay less: find out what "
+                "they met."
+            ),
         ),
         (
             say(
-                "One cause is money that brings other users: that is settled in the budget. The other is users who "
-                "meet something new: that is for product and engineering. The mean over all channels tells neither."
+                "The two groups hold about {share:.0%} of the fall. Many more users who do not stay: that is first a "
+                "matter of the budget. As many users who stay less: that is first for product and engineering. Both "
+                "are the likeliest reading, to be checked before more is done. The mean over all channels tells "
+                "neither.",
+                share=facts.explanation.causes["share_of_change_rate"].sum(),
             ),
         ),
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opslib.present.display import TableView
 
 NAME = "moved_to_private"
-CODE = "model = opslib.model_growth(data)"
+CODE = "from opslib.present.growth import tables\n\nmodel = opslib.model_growth(data)\n"
 DAYS = 30
 # The handbook: "lifetime value +30%" by public and private traffic together.
 PROMISED_RATE = 0.30
@@ -53,7 +53,7 @@ def write_lesson(data: Data) -> LessonPlan:
             "members": _show_members(model, naive),
             "gap": _ask_gap(naive),
             "why": _ask_why(naive),
-            "alike": _show_alike(model),
+            "alike": _show_alike(model, moved),
             "gain": _ask_gain(moved, naive),
             "promise": _ask_promise(moved),
             "lot": _ask_lot(),
@@ -153,7 +153,7 @@ def _show_members(model: GrowthModel, naive: pd.DataFrame) -> Look:
         "shows it to say the same of private channels."
     )
     shows = (lambda: show_members(naive, model.currency), lambda: tables.show_domains(model))
-    return Look((text, domains), shows, f"{CODE}; tables.show_domains(model)")
+    return Look((text, domains), shows, f"{CODE}tables.show_domains(model)")
 
 
 def show_members(naive: pd.DataFrame, currency: str) -> TableView:
@@ -170,14 +170,16 @@ def show_members(naive: pd.DataFrame, currency: str) -> TableView:
     return make_table(shown, labels, name="members", numeric=tuple(labels)[1:])
 
 
-def _show_alike(model: GrowthModel) -> Look:
+def _show_alike(model: GrowthModel, moved: MovedUsersResult) -> Look:
     text = say(
-        "How to read it: each user who joined a group (“Moved”) is held against users who were active in the same "
-        "week, as long with the company and as often active in the four weeks before, and who had not joined. Both are "
-        "followed from that day on, for {days} days. In square brackets the 95% interval of the difference.",
-        days=model.acquisition.moved.window_days if model.acquisition.moved else DAYS,
+        "How to read it: {count:,} users who joined a group (“Moved”), each held against users who were active in "
+        "the same week, as long with the company and as often active in the four weeks before, and who had not "
+        "joined. Both are followed from that day on, for {days} days. In square brackets the 95% interval of the "
+        "difference.",
+        count=moved.compared_count,
+        days=moved.window_days,
     )
-    return Look((text,), (lambda: tables.show_moved_users(model),), f"{CODE}; tables.show_moved_users(model)")
+    return Look((text,), (lambda: tables.show_moved_users(model),), f"{CODE}tables.show_moved_users(model)")
 
 
 def _ask_gap(naive: pd.DataFrame) -> Question:
@@ -253,7 +255,8 @@ def _ask_gain(moved: MovedUsersResult, naive: pd.DataFrame) -> Question:
         ),
     )
     return Question(
-        (say("Against users like them: by how many per cent is the margin higher after joining a group?"),),
+        (say("Against users like them: by how many per cent is the margin of those who joined a group higher, in the "
+             "days after?"),),
         Number(100 * (mover / alike - 1), 0.3, "%", mistakes),
         (
             say("Take the row of margin in the table of users alike."),
@@ -261,8 +264,9 @@ def _ask_gain(moved: MovedUsersResult, naive: pd.DataFrame) -> Question:
         ),
         (
             say(
-                "{mover:.2f} over {alike:.2f}. Of Ms Lin's {gap:.0%} most is gone once the two sides start alike.",
-                mover=mover, alike=alike, gap=_find_gap(naive),
+                "{mover:.2f} over {alike:.2f}, in the {days} days after joining. Of Ms Lin's {gap:.0%} most is gone "
+                "once the two sides start alike.",
+                mover=mover, alike=alike, gap=_find_gap(naive), days=moved.window_days,
             ),
         ),
     )  # fmt: skip
@@ -287,8 +291,8 @@ def _ask_promise(moved: MovedUsersResult) -> Question:
         ),
         Option(
             "never", say("It says nothing at all, since nobody was drawn by lot"),
-            say("It does say something: from the same start they bring more. Only how much of it the group made is "
-                "open."),
+            say("It does say something: from about the same start they bring more. How much of it the group made, if "
+                "any, is open."),
         ),
     )  # fmt: skip
     return Question(
@@ -324,7 +328,7 @@ def _ask_lot() -> Question:
     )
     why = Choice(
         (
-            Option("few", say("there are few who moved"), say("The table tells how many: they are many.")),
+            Option("few", say("there are few who moved"), say("How many stands above the table: they are many.")),
             Option("wish", say("those who join may have wanted more already")),
             Option(
                 "tenure", say("they had been with the company longer"),
@@ -360,22 +364,22 @@ def _ask_lot() -> Question:
 def _ask_decision() -> Question:
     options = (
         Option(
-            "everybody",
-            say("Invite everybody, and compare the margin with last quarter's"),
+            "everybody", say("Invite everybody, and compare the margin with last quarter's"),
             say("Then nobody is left to compare with, and a season or a campaign looks like the group."),
         ),
         Option(
-            "accepted",
-            say("Invite everybody, and compare those who accept with those who decline"),
+            "accepted", say("Invite everybody, and compare those who accept with those who decline"),
             say("Who accepts is keen already: the comparison of today once more."),
         ),
-        Option("lot", say("Invite a half drawn by lot, and compare all invited with all not invited, joined or not")),
         Option(
-            "no",
-            say("Close the groups, since it is not proven"),
-            say("Not proven is not refuted: the interval holds gains well worth the money. Find out at little cost."),
+            "lot", say("Invite half of those not in a group, drawn by lot, and compare all invited with all not "
+                       "invited, joined or not"),
         ),
-    )
+        Option(
+            "no", say("Close the groups, since it is not proven"),
+            say("Not proven is not refuted: large gains fit the table as well. Find out at little cost."),
+        ),
+    )  # fmt: skip
     return Question(
         (say("What do you tell finance to do?"),),
         Decision(Choice(options)),
@@ -384,8 +388,9 @@ def _ask_decision() -> Question:
             say("Who decides which side a user is on: the user, or you?"),
         ),
         (
-            say("Among the invited are keen and less keen users, among the others as many of each. What differs later "
-                "comes from the invitation; divided by the share who joined because of it, from the group."),
+            say("Among the invited are keen and less keen users, among the others as many of each. What differs "
+                "later beyond chance comes from the invitation; divided by the share who joined because of it, from "
+                "the group, as far as an invitation does nothing else."),
             say("Settle the number of users and the day of reading before you begin."),
         ),
     )  # fmt: skip

@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     from opslib.data.source import Data
 
 NAME = "peeking"
-CODE = "diagnosis = opslib.diagnose_funnel(data)"
+RUNNING_CODE = """from opslib.present.funnel import charts
+
+diagnosis = opslib.diagnose_funnel(data)
+charts.plot_sequence(diagnosis)"""
+# A difference and its standard error; how much is known at the planned end is one over that error's square by then.
+ALWAYS_CODE = """from opslib.measure.sequential import sequence_interval, tune_mixture
+
+sequence_interval(difference={difference:.4f}, error={error:.4f}, rho=tune_mixture(1 / {planned:.4f}**2))"""
+PLAN_CODE = """from opslib.measure.sample_size import plan_experiment
+
+plan = plan_experiment(base={base:.4f}, relative=[{gain:.4f}], users_per_day={users_per_day:.1f}, looks="always")
+plan.sizes"""
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -69,7 +80,7 @@ def write_lesson(data: Data) -> LessonPlan:
             "times": _ask_times(nothing),
             "always": _show_always(nothing),
             "holds": _ask_holds(nothing),
-            "running": _show_running(diagnosis),
+            "running": _show_running(diagnosis, running),
             "state": _ask_state(running),
             "plan": _show_plan(running),
             "decision": _ask_decision(running),
@@ -91,6 +102,7 @@ class Running:
         row: the read-out of its primary metric.
         worth: the gain that the register of initiatives expects, as a share.
         once, always: its sizes for one look at the end and for looking all the time.
+        users_per_day: how many entered on average so far.
         start: its first day.
     """
 
@@ -99,6 +111,7 @@ class Running:
     worth: float
     once: ExperimentPlan
     always: ExperimentPlan
+    users_per_day: float
     start: dt.date
 
     @property
@@ -124,15 +137,15 @@ def _find_running(data: Data, diagnosis: FunnelDiagnosis) -> Running:
     if not row["always_low"] < row["difference"] < 0 < worth < row["always_high"]:
         raise unfit
     days = (diagnosis.scope.as_of - initiative.start).days + 1
+    users_per_day = float(trial.result.split.variants["users_count"].sum()) / days
     once, always = (
         plan_experiment(
             base=base, relative=[worth / base], looks=looks, level=LEVEL,
-            users_per_day=float(trial.result.split.variants["users_count"].sum()) / days,
-            window_days=math.ceil(diagnosis.path.window_days),
+            users_per_day=users_per_day, window_days=math.ceil(diagnosis.path.window_days),
         )
         for looks in ("once", "always")
     )  # fmt: skip
-    return Running(trial, row, worth, once, always, initiative.start)
+    return Running(trial, row, worth, once, always, users_per_day, initiative.start)
 
 
 def _show_days(nothing: Nothing) -> Look:
@@ -168,32 +181,39 @@ def _show_always(nothing: Nothing) -> Look:
         ),
     )
     shows = (lambda: plot_days(nothing, always=True), lambda: tabulate_looks(nothing, always=True))
-    return Look(text, shows, "sequence_interval(difference, error, rho)  # opslib.measure.sequential")
+    told = nothing.example, nothing.first_day - 1
+    code = ALWAYS_CODE.format(
+        difference=nothing.difference[told], error=nothing.error[told], planned=nothing.error[nothing.example, -1]
+    )
+    return Look(text, shows, code)
 
 
-def _show_running(diagnosis: FunnelDiagnosis) -> Look:
+def _show_running(diagnosis: FunnelDiagnosis, running: Running) -> Look:
     text = say(
         "Now your own experiment. How to read it: in the table the difference of each metric, with the interval that "
         "holds at every look; in the chart what each day’s look showed. A metric is clear once its interval leaves "
-        "out zero."
+        "out zero. The register of initiatives hopes for {points:.0f} points more of the first one.",
+        points=100 * running.worth,
     )
     return Look(
         (text,),
         (lambda: tables.show_trial(diagnosis), lambda: charts.plot_sequence(diagnosis)),
-        f"{CODE}; charts.plot_sequence(diagnosis)",
+        RUNNING_CODE,
     )
 
 
 def _show_plan(running: Running) -> Look:
     text = say(
-        "It began on {start}. The register of initiatives expects a gain of {points:.0f} points, but nobody wrote down "
-        "how many users that takes. So we plan it now, from the control’s rate and the users who come, without a look "
-        "at the difference: users and days to see such a gain with {power:.0%} certainty. Days count until the last "
-        "user’s window is over. By now {count:,} users have had theirs.",
+        "It began on {start}. Nobody wrote down how many users a gain of {points:.0f} points takes. So we plan it now, "
+        "from the control’s rate and the users who come, without a look at the difference: users and days to see such "
+        "a gain, if it is there, in {power:.0%} of tests. Days hold if as many enter each day as so far "
+        "({per_day:.0f}), and count until the last user’s window is over. By now {count:,} users have had theirs.",
         start=running.start.isoformat(), points=100 * running.worth, power=running.once.power,
-        count=running.row["users_count"] + running.row["control_users_count"],
+        per_day=running.users_per_day, count=running.row["users_count"] + running.row["control_users_count"],
     )  # fmt: skip
-    return Look((text,), (lambda: _tabulate_plan(running),), "plan_experiment(...)  # opslib.measure.sample_size")
+    base = float(running.row["control_value"])
+    code = PLAN_CODE.format(base=base, gain=running.worth / base, users_per_day=running.users_per_day)
+    return Look((text,), (lambda: _tabulate_plan(running),), code)
 
 
 def _tabulate_plan(running: Running) -> TableView:
@@ -218,10 +238,7 @@ def _ask_outside(nothing: Nothing) -> Question:
     return Question(
         (say("On how many of the {count} days did it look clear, though there was nothing to see?", count=DAYS),),
         Number(days, 0.4, say("days"), mistakes),
-        (
-            say("A day looks clear when zero lies outside of the band."),
-            say("Count the marked points."),
-        ),
+        (say("A day looks clear when zero lies outside of the band."), say("Count the marked points.")),
         (
             say(
                 "{days} days, from day {first} on. Later users brought the difference back to {last:+.1f} points. Who "
@@ -250,11 +267,8 @@ def _ask_times(nothing: Nothing) -> Question:
     return Question(
         (say("A test at {level:.0%} promises that no more than {level:.0%} of tests without any effect look clear. How "
              "many times as many look clear to somebody who looks every day?", level=LEVEL),),
-        Number(claims / LEVEL, 0.35, say("times"), mistakes),
-        (
-            say("Which row of the table is his?"),
-            say("Its share of false claims, over the share that was promised."),
-        ),
+        Number(claims / LEVEL, 0.6, say("times"), mistakes),
+        (say("Which row of the table is his?"), say("Its share of false claims, over the share that was promised.")),
         (
             say(
                 "{claims:.1%} of all tests without an effect, in place of {level:.0%}. Nobody "
@@ -332,7 +346,8 @@ def _ask_state(running: Running) -> Question:
             say("Which of these three lie within it: a loss, zero, a gain of {points:.0f} points?",
                 points=100 * running.worth),
         ),
-        (say("{points} points: much is possible, so nothing is known.", points=running.format_points()),),
+        (say("{points} points: from a large loss to a large gain all is possible, so as good as nothing is known.",
+             points=running.format_points()),),
     )  # fmt: skip
 
 
@@ -342,7 +357,7 @@ def _ask_decision(running: Running) -> Question:
         Option(
             "stop",
             say("Stop it: it is behind, and every day costs orders"),
-            say("Behind by less than chance brings about. You would throw away what may be a gain."),
+            say("It is behind by no more than chance can do. You would throw away what may be a gain."),
         ),
         Option(
             "ship",
@@ -377,7 +392,8 @@ def _ask_decision(running: Running) -> Question:
         (
             say("On {day} there is one look, and the usual interval is right. Before that only an interval for every "
                 "look may end it: if it leaves out zero, or a guardrail breaks, one may stop.", day=day),
-            say("If on that day it is still not clear, that is a result as well: a gain as large as was hoped for is "
-                "then unlikely."),
+            say("If on that day it is still not clear, that is a result as well: a gain as large as was hoped for "
+                "would have shown in {power:.0%} of such tests.", power=running.once.power),
+            say("If fewer users came by then than planned, move the day by their number, never by the result."),
         ),
     )  # fmt: skip

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opslib.data.source import Data
 
 NAME = "quarterly_review"
-CODE = "review = opslib.review_quarter(data)"
+CODE = "from opslib.present.review import {part}\n\nreview = opslib.review_quarter(data)\n{part}.{function}(review)"
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -116,7 +116,7 @@ def _show_metrics(review: QuarterlyReview) -> Look:
         "change is marked “within chance” where its interval holds zero; unmarked it is beyond chance. A target is met "
         "or missed only where the whole interval lies on one side of it."
     )
-    return Look((text,), (lambda: tables.show_metrics(review),), f"{CODE}; tables.show_metrics(review)")
+    return Look((text,), (lambda: tables.show_metrics(review),), CODE.format(part="tables", function="show_metrics"))
 
 
 def _show_bridge(review: QuarterlyReview) -> Look:
@@ -130,7 +130,7 @@ def _show_bridge(review: QuarterlyReview) -> Look:
         lambda: charts.plot_bridge(review, "revenue"),
         lambda: next_tables.show_bridge(review),
     )
-    return Look((text,), shows, f"{CODE}; charts.plot_bridge(review)")
+    return Look((text,), shows, CODE.format(part="charts", function="plot_bridge"))
 
 
 def _show_budget(review: QuarterlyReview) -> Look:
@@ -144,7 +144,7 @@ def _show_budget(review: QuarterlyReview) -> Look:
         lambda: next_tables.show_budget(review),
         lambda: charts.plot_channels(review),
     )
-    return Look((text,), shows, f"{CODE}; tables.show_budget(review)")
+    return Look((text,), shows, CODE.format(part="next_tables", function="show_budget"))
 
 
 def _ask_line(review: QuarterlyReview) -> Question:
@@ -202,6 +202,7 @@ def _ask_share(review: QuarterlyReview) -> Question:
     assert bridge is not None
     levers = {row["lever"]: row for row in bridge.users.to_dict("records")}
     new, base = float(levers["acquisition"]["change_count"]), float(levers["base"]["change_count"])
+    low, high = (float(levers["acquisition"][f"change_{end}"]) for end in ("low", "high"))
     total, came = bridge.users_now - bridge.users_before, float(levers["acquisition"]["driver_now"])
     mistakes = (
         Mistake(round(100 * base / total, 6), say("That is how many there were to keep: another lever.")),
@@ -227,9 +228,9 @@ def _ask_share(review: QuarterlyReview) -> Question:
         ),
         (
             say(
-                "{new:,.0f} of {total:,}. About as much comes from {base}: a company that grew before has more users "
-                "to keep. That is no merit of the quarter.",
-                new=new, total=total, base=name_lever("base").lower(),
+                "{new:,.0f} [{low:,.0f} to {high:,.0f}] of {total:,}. About as much comes from {base}: a company "
+                "that grew before has more users to keep. That is no merit of the quarter.",
+                new=new, low=low, high=high, total=total, base=name_lever("base").lower(),
             ),
         ),
     )  # fmt: skip
@@ -258,8 +259,8 @@ def _ask_lost(review: QuarterlyReview) -> Question:
         ),
         (
             say(
-                "It cost CNY {cost:,.0f}, between {least:,.0f} and {most:,.0f}. The sum hid it: there were more users "
-                "to buy. Which of them order less often is the next thing to find out.",
+                "It took CNY {cost:,.0f} off revenue [{least:,.0f} to {most:,.0f}]. The sum hid it: there were more "
+                "users to buy. Which of them order less often is the next thing to find out.",
                 cost=-worst["change_amount"], least=-worst["change_high"], most=-worst["change_low"],
             ),
         ),
@@ -269,8 +270,8 @@ def _ask_lost(review: QuarterlyReview) -> Question:
 def _ask_channel(review: QuarterlyReview) -> Question:
     bad, good = (_find_channels(review, v)[0] for v in ("more_users_not_retained", "more_retained"))
     values = list_values(review.data, "users", ("channel", "domain", "platform"))
-    moved = say("More was spent there, too, and more of its users stay. Look at the last column.")
-    still = say("The spend there hardly moved, so that it bought neither more nor less.")
+    moved = say("More was spent there, too, but it brought more users who stay. Look at the last column.")
+    still = say("The spend there hardly moved. Look for one that did.")
     wide = say("That is more than one channel, and not all of them had more money. Go by the table of channels.")
     other = say("Money is spent by channel. Which line of the table had more of it?")
     mistakes = [Mistake({"channel": good["channel"]}, moved)]
@@ -324,9 +325,10 @@ def _ask_cost(review: QuarterlyReview) -> Question:
         ),
         (
             say(
-                "From CNY {before:,.0f} to CNY {now:,.0f}, where the cost of a new user rose by {each:.0%}. A target "
-                "on new users alone does not see it.",
-                before=before, now=now, each=each[0] / each[1] - 1,
+                "From CNY {before:,.0f} to CNY {now:,.0f} [{low:,.0f} to {high:,.0f}], where the cost of a new user "
+                "rose by {each:.0%}. A target on new users alone does not see it.",
+                before=before, now=now, low=bad["cost_per_d7_low"], high=bad["cost_per_d7_high"],
+                each=each[0] / each[1] - 1,
             ),
         ),
     )  # fmt: skip
@@ -337,11 +339,13 @@ def _ask_decision(review: QuarterlyReview) -> Question:
     options = (
         Option(
             "more", say("Give marketing half as much again: the target for new users is met"),
-            say("Most of it would go where the last money went. The target counts who comes, not who stays."),
+            say("Shared out as now, most of it would go where the last money went. The target counts who comes, not "
+                "who stays."),
         ),
         Option(
             "cut", say("Stop all spending until retention meets its target"),
-            say("Most channels bring users who stay at a fair cost, and one of them grew. They are not the problem."),
+            say("In most channels one who stays costs about what it did, and one of them brought more of these. They "
+                "are not the problem."),
         ),
         Option(
             "back",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opslib.decide.funnel.culprit import read_segment
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.errors import InputError
 from opslib.language import say
-from opslib.present.funnel import charts, tables
+from opslib.present.funnel import tables
 from opslib.training.answers import Choice, Decision, Group, Number, Option
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
+from opslib.training.lessons.plain_charts import plot_split, plot_steps
 from opslib.training.plan import LessonPlan, Look, Question
 from opslib.training.values import list_values
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 NAME = "read_a_funnel"
 EVENT_COLUMNS, USER_COLUMNS = ("app_version", "platform"), ("channel", "city_tier")
-CODE = "diagnosis = opslib.diagnose_funnel(data)"
+CODE = """from opslib.present.funnel import {module}
+
+diagnosis = opslib.diagnose_funnel(data)
+{module}.{function}(diagnosis)"""
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -33,13 +38,12 @@ def write_lesson(data: Data) -> LessonPlan:
         raise InputError(f"{NAME}: this lesson needs a funnel that moved in a group of users; use the sample company.")
     before = diagnosis.comparison.before.estimate(len(diagnosis.path.labels), overall=True)
     first, last = diagnosis.path.labels[0], diagnosis.path.labels[-1]
-    worst = _find_worst(diagnosis)
     situation = (
         say(
             "Monday, ten o'clock. The head of sales says: “Of the users who look at an item, only {counted:.1%} pay "
             "within {days} days; the quarter before it was {before:.1%}. And look at the funnel: most of them are lost "
-            "before {worst}. Let us rebuild that page.”",
-            counted=_count_too_early(diagnosis), before=before.value, days=diagnosis.whole.window.days, worst=worst,
+            "before one and the same step. Let us rebuild that page.”",
+            counted=_count_too_early(diagnosis), before=before.value, days=diagnosis.whole.window.days,
         ),
         say(
             "You have the funnel of {company} from {first} to {last} before you. Before anybody rebuilds anything you "
@@ -91,28 +95,30 @@ def _show_steps(diagnosis: FunnelDiagnosis) -> Look:
     )
     return Look(
         (text,),
-        (lambda: charts.plot_steps(diagnosis), lambda: tables.show_steps(diagnosis)),
-        f"{CODE}; charts.plot_steps(diagnosis)",
+        (lambda: plot_steps(diagnosis), lambda: tables.show_steps(diagnosis)),
+        CODE.format(module="charts", function="plot_steps"),
     )
 
 
 def _show_split(diagnosis: FunnelDiagnosis) -> Look:
     text = say(
         "How to read it: each step's share in the change of the whole, in percentage points of those who entered, with "
-        "its 95% interval. The points add up to the change. An interval that holds zero is no news."
+        "its 95% interval. The points add up to the change. An interval that holds zero shows no clear change."
     )
-    return Look((text,), (lambda: charts.plot_split(diagnosis),), f"{CODE}; charts.plot_split(diagnosis)")
+    return Look((text,), (lambda: plot_split(diagnosis),), CODE.format(module="charts", function="plot_split"))
 
 
 def _show_causes(diagnosis: FunnelDiagnosis) -> Look:
     text = say(
-        "How to read it: the smallest groups in which the change of that step sits. Before and now are their own "
-        "rates; a group that nobody belonged to before is compared with users alike of the same days."
+        "How to read it: the groups in which the change of that step sits. A step can get worse because a group did, "
+        "or because a new group came with a low rate. Before and now are the groups' own rates; a group that nobody "
+        "belonged to before is compared with users of the same days who are alike in all else."
     )
     return Look(
         (text,),
-        (lambda: tables.show_causes(diagnosis), lambda: charts.plot_trend(diagnosis)),
-        f"{CODE}; tables.show_causes(diagnosis)",
+        # No chart of the weeks: its legend names whom the question after it asks for.
+        (lambda: tables.show_causes(diagnosis),),
+        CODE.format(module="tables", function="show_causes"),
     )
 
 
@@ -121,6 +127,8 @@ def _ask_overall(diagnosis: FunnelDiagnosis) -> Question:
     entered, paid = float(steps["entered_count"].iloc[0]), float(steps["converted_count"].iloc[-1])
     waiting = float(steps["immature_count"].iloc[0])
     first, last = diagnosis.path.labels[0], diagnosis.path.labels[-1]
+    assert diagnosis.comparison is not None
+    before = diagnosis.comparison.before.estimate(len(diagnosis.path.labels), overall=True)
     mistakes = (
         Mistake(
             100 * float(steps["step_rate"].iloc[-1]),
@@ -136,10 +144,11 @@ def _ask_overall(diagnosis: FunnelDiagnosis) -> Question:
             100 * float(steps["overall_rate"].iloc[1]),
             say("That is who got to the second step. Read the last bar."),
         ),
+        Mistake(100 * float(before.value or 0), say("That is the period before. Asked is now.")),
     )
     return Question(
         (say("Of 100 users who entered at {first} now, how many got to {last}?", first=first, last=last),),
-        Number(100 * float(whole.value or 0), 0.2, "%", mistakes),
+        Number(100 * float(whole.value or 0), 0.5, "%", mistakes),
         (
             say("Two counts make it: who entered, and who got to the end."),
             say("In the table: the last row's users, over the first row's."),
@@ -155,7 +164,12 @@ def _ask_overall(diagnosis: FunnelDiagnosis) -> Question:
 
 
 def _ask_lost_most(diagnosis: FunnelDiagnosis) -> Question:
+    assert diagnosis.comparison is not None
     worst, labels = _find_worst(diagnosis), diagnosis.path.labels[1:]
+    parts = (diagnosis.whole.steps, diagnosis.comparison.before.steps)
+    share, before = (
+        float(steps["dropped_count"].iloc[labels.index(worst) + 1] / steps["entered_count"].iloc[0]) for steps in parts
+    )
     dropped = dict(zip(labels, diagnosis.whole.steps["dropped_count"].iloc[1:], strict=True))
     reasons = {
         label: say("{count:,} users stop before {step}; somewhere more do.", count=int(dropped[label]), step=label)
@@ -171,8 +185,9 @@ def _ask_lost_most(diagnosis: FunnelDiagnosis) -> Question:
             say("In the chart: between which two bars is the largest gap?"),
         ),
         (
-            say("{count:,} users stop before {step}. That is how it always was: it says where users are lost, not what "
-                "changed.", count=int(dropped[worst]), step=worst),
+            say("{count:,} users stop before {step}: {share:.1%} of those who entered, and {before:.1%} in the period "
+                "before. It says where users are lost, not what changed.",
+                count=int(dropped[worst]), step=worst, share=share, before=before),
         ),
     )  # fmt: skip
 
@@ -183,11 +198,11 @@ def _ask_moved(diagnosis: FunnelDiagnosis) -> Question:
     options = []
     for row in diagnosis.split.steps.itertuples():
         reason = say(
-            "Its own rate went from {before:.1%} to {after:.1%}: with its interval that is no change to speak of.",
+            "Its own rate went from {before:.1%} to {after:.1%}: its interval holds zero, so chance alone may do that.",
             before=row.before_rate, after=row.after_rate,
         )  # fmt: skip
         options.append(Option(str(row.step), str(row.step), "" if row.step == moved else reason))
-    everywhere = say("Then every step's interval would lie on the same side of zero. Look at each.")
+    everywhere = say("Then the points of all steps would lie about as far below zero. Look at each.")
     options.append(Option("all", say("All steps fell a little"), everywhere))
     own = diagnosis.split.steps.set_index("step").loc[moved]
     return Question(
@@ -199,7 +214,7 @@ def _ask_moved(diagnosis: FunnelDiagnosis) -> Question:
         ),
         (
             say(
-                "{step} went from {before:.1%} to {after:.1%}. That explains {share:.0%} of the change of the whole.",
+                "{step} went from {before:.1%} to {after:.1%}. That makes up {share:.0%} of the change of the whole.",
                 step=moved, before=own["before_rate"], after=own["after_rate"], share=own["share_of_change_rate"],
             ),
         ),
@@ -230,7 +245,7 @@ def _ask_points(diagnosis: FunnelDiagnosis) -> Question:
             say("By how many percentage points did the rate of this step change, among those who reached the step "
                 "before? A fall is negative."),
         ),
-        Number(change, 0.06, say("points"), mistakes),
+        Number(change, 0.1, say("points"), mistakes),
         (
             say("Two rates of the same step: before and now."),
             say("In the table of steps, look at “Went on to it”, and at “Before”."),
@@ -252,9 +267,11 @@ def _ask_who(data: Data, diagnosis: FunnelDiagnosis) -> Question:
     values |= list_values(data, "users", USER_COLUMNS)
     wide = say("Part of these users pay as before. In which of them does it sit?")
     mistakes = [Mistake({column: value}, wide) for column, value in culprit.segment.items()]
-    same = say("Compare their rate with everybody else's, before and now: they did not move apart.")
+    same = say("The table lists the groups that stand out, and has no row for these.")
     others = [{column: value} for column in USER_COLUMNS for value in values[column] if column not in culprit.segment]
     mistakes += [Mistake(other, same) for other in others]
+    better = say("Read the sign of the points: those of them who stand out went on more often than before, not less.")
+    mistakes += [Mistake(group, better) for group in _list_risen(diagnosis, values) if group != culprit.segment]
     return Question(
         (say("Among which users did this step get worse? Name the smallest group that has it all."),),
         Group(dict(culprit.segment), values, tuple(mistakes)),
@@ -273,21 +290,35 @@ def _ask_who(data: Data, diagnosis: FunnelDiagnosis) -> Question:
     )  # fmt: skip
 
 
+def _list_risen(diagnosis: FunnelDiagnosis, values: dict[str, list[str]]) -> list[dict[str, str]]:
+    """The groups in the table whose rate rose, as far as they can be chosen."""
+    assert diagnosis.culprit is not None and diagnosis.culprit.explanation is not None
+    causes = diagnosis.culprit.explanation.causes
+    groups = [read_segment(str(name)) for name in causes.loc[causes["effect_rate"] > 0, "segment"]]
+    chosen = [{column: value for column, value in group.items() if value in values.get(column, ())} for group in groups]
+    return [group for group in chosen if group]
+
+
 def _ask_decision(diagnosis: FunnelDiagnosis) -> Question:
     worst = _find_worst(diagnosis)
+    ending = diagnosis.culprit.ending if diagnosis.culprit is not None else None
+    late = int(ending.recent.denominator or 0) if ending is not None else 0
     options = (
         Option(
             "rebuild", say("Rebuild the page before {step}, where most users are lost", step=worst),
-            say("It loses many, but it lost as many before. Rebuilding it does not bring back what was lost now."),
+            say("It loses many, but it lost about as large a share before. Rebuilding it does not bring back what was "
+                "lost now."),
         ),
-        Option("mend", say("Mend the step for the users it fails, and tell them to update")),
+        Option("mend", say("Check whether the step works again for the users it failed; if not, mend it and have them "
+                           "update")),
         Option(
             "coupons", say("Send a coupon to everybody who did not pay"),
-            say("They wanted to pay and could not. A coupon costs margin with everybody and mends nothing."),
+            say("They had begun to check out. A coupon costs margin with everybody and mends no step that fails."),
         ),
         Option(
             "wait", say("Wait another quarter to be sure"),
-            say("The interval is far from zero already, and every week costs orders."),
+            say("The interval is far from zero already: a quarter more tells nothing new, and if it goes on, costs "
+                "orders."),
         ),
     )  # fmt: skip
     return Question(
@@ -298,7 +329,16 @@ def _ask_decision(diagnosis: FunnelDiagnosis) -> Question:
             say("What would bring back the lost orders at the least cost?"),
         ),
         (
-            say("The loss sits in one group at one step: a defect. Mend it, then look at the same chart next week."),
+            say(
+                "The loss sits in one group at one step, the users of a new release. That points to a defect there; "
+                "trying it out proves it."
+            ),
+            say(
+                "In the last {days} days that are known {count:,} such users got to the step before. Where nobody does "
+                "any more, a later release may have mended it: check that first. Then look at the same step next week.",
+                days=ending.days if ending is not None else 0,
+                count=late,
+            ),
             say("The page that always lost most may be worth a test of its own; it is another question."),
         ),
     )

@@ -12,8 +12,9 @@ from opslib.data.periods import DAY
 from opslib.decide.growth.model import GrowthModel, model_growth
 from opslib.errors import InputError
 from opslib.language import say
+from opslib.measure.estimate import compare_estimates, estimate_rate
 from opslib.present.growth import charts
-from opslib.present.parts import format_shares
+from opslib.present.parts import format_range, format_shares
 from opslib.present.tables import make_table
 from opslib.training.answers import Choice, Decision, Number, Option, Sentence
 from opslib.training.curriculum import name_lesson
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "read_a_triangle"
 CODE = "model = opslib.model_growth(data)"
+CHART_CODE = f"from opslib.present.growth import charts\n\n{CODE}\ncharts.plot_triangle(model)"
 # The column that the claim is about, and one that the newest users have more cells in.
 CLAIMED, REACHED = 4, 3
 # The claim is about the last weeks that are over.
@@ -136,11 +138,8 @@ def _show_triangle(seen: Triangle) -> Look:
         "the filled cells of each column.",
         day=seen.model.scope.as_of,
     )
-    return Look(
-        (text,),
-        (lambda: charts.plot_triangle(seen.model), lambda: _tabulate_counts(seen)),
-        f"{CODE}; charts.plot_triangle(model)",
-    )
+    shows = (lambda: charts.plot_triangle(seen.model), lambda: _tabulate_counts(seen))
+    return Look((text,), shows, CHART_CODE)
 
 
 def _tabulate_counts(seen: Triangle) -> TableView:
@@ -162,7 +161,7 @@ def _show_columns(seen: Triangle) -> Look:
         "before {first}, and those of the {weeks} weeks since then.",
         before=seen.earlier.scope.as_of, first=seen.first_late_week, weeks=LAST_WEEKS,
     )  # fmt: skip
-    return Look((text,), (lambda: _tabulate_columns(seen),))
+    return Look((text,), (lambda: _tabulate_columns(seen),), f"{CODE}\nmodel.staying.triangle.curve")
 
 
 def _tabulate_columns(seen: Triangle) -> TableView:
@@ -184,11 +183,11 @@ def _tabulate_columns(seen: Triangle) -> TableView:
 
 def _show_days(seen: Triangle) -> Look:
     text = say(
-        "How to read it: the same users by days instead of weeks. Some counts of the quarter to {day}, from which you "
-        "are to make a rate yourself.",
+        "How to read it: by days instead of weeks, and so with all new users of the quarter to {day}, those outside of "
+        "its whole weeks too. Some counts, from which you are to make a rate yourself.",
         day=seen.model.scope.as_of,
     )
-    return Look((text,), (lambda: _tabulate_days(seen),), "model.staying.now.curve")
+    return Look((text,), (lambda: _tabulate_days(seen),), f"{CODE}\nmodel.staying.now.curve")
 
 
 def _tabulate_days(seen: Triangle) -> TableView:
@@ -224,10 +223,7 @@ def _ask_empty(seen: Triangle) -> Question:
                 "first?", row=f"{lowest:%Y-%m-%d}", weeks=CLAIMED),
         ),
         Choice(options),
-        (
-            say("Count on: the row's own week, then one week for each column."),
-            say("A week can be read when its Sunday is over."),
-        ),
+        (say("Count on: the row's own week, then one for each column."), say("A week can be read after its Sunday.")),
         (
             say("The week {weeks} weeks later goes from {begins} to the Sunday after. Until then the row says nothing "
                 "of it, neither good nor bad.", weeks=CLAIMED, begins=f"{begins:%Y-%m-%d}"),
@@ -247,9 +243,9 @@ def _ask_fourth_week(seen: Triangle) -> Question:
                 say("That is one row. Take all rows that have a cell in this column.")),
     )  # fmt: skip
     return Question(
-        (say("Of 100 new users whose week has come and gone, how many were active {weeks} weeks later?",
+        (say("Of 100 new users for whom the week {weeks} weeks later is over, how many were active in it?",
              weeks=CLAIMED),),
-        Number(100 * float(row["retention_rate"]), 0.2, "%", mistakes),
+        Number(100 * float(row["retention_rate"]), 0.5, "%", mistakes),
         (
             say("Look at one line of the table, and choose the two counts that are of the same users."),
             say("Above the line: who was active in that week. Below it: the users of the rows that have this cell."),
@@ -272,7 +268,7 @@ def _ask_direction() -> Question:
         Option("diagonal", across, say("There both change at once: other users, and another age.")),
     )
     falling = (
-        Option("worse", say("that the product got worse"), say("It falls in every product, also in a good one.")),
+        Option("worse", say("that the product got worse"), say("It falls in nearly all products, good ones too.")),
         Option("leave", say("that some of them stop coming as time goes by")),
         Option("open", say("that its weeks are not over"), say("Cells of weeks that are not over are not drawn.")),
     )
@@ -300,7 +296,10 @@ def _ask_direction() -> Question:
 
 
 def _ask_same_age(seen: Triangle) -> Question:
-    early, late = (seen.add_up(late=flag)["rate"].to_dict() for flag in (False, True))
+    sums = [seen.add_up(late=flag) for flag in (False, True)]
+    early, late = (part["rate"].to_dict() for part in sums)
+    counts = (part.loc[REACHED, ["retained_count", "users_count"]] for part in reversed(sums))
+    change = compare_estimates(*(estimate_rate("retention_rate", *count) for count in counts))
     before = _read(seen.curve_before, REACHED)["retention_rate"]
     mistakes = (
         Mistake(100 * float(late[REACHED] / early[REACHED] - 1),
@@ -317,19 +316,17 @@ def _ask_same_age(seen: Triangle) -> Question:
                 weeks=REACHED, first=seen.first_late_week),
         ),
         Number(100 * float(late[REACHED] - early[REACHED]), 0.15, say("points"), mistakes),
-        (
-            say("Stay in one line of the table: one age."),
-            say("The last column less the one before it."),
-        ),
+        (say("Stay in one line of the table: one age."), say("The last column less the one before it.")),
         (
             say(
-                "From {early:.1%} to {late:.1%}: more, not fewer. In the last weeks users of the same age came no less "
-                "often than before; the week right after their first, {first_early:.1%} and {first_late:.1%}, is as "
-                "good as the same.",
+                "From {early:.1%} to {late:.1%}, a difference of {points} points: more, not fewer. In the last weeks "
+                "users of the same age came no less often than before; in the week right after their first, "
+                "{first_early:.1%} and {first_late:.1%} did.",
                 early=early[REACHED], late=late[REACHED], first_early=early[1], first_late=late[1],
+                points=format_range(change.difference, change.low, change.high, form="+.1f", scale=100),
             ),
-            say("Yet the quarter before had {before:.1%}. Something did fall, but earlier than claimed, and in rows "
-                "that are long over.", before=before),
+            say("Yet the quarter before had {before:.1%}. Something did fall, but earlier than claimed: the weeks "
+                "before {first} are the lower ones.", before=before, first=seen.first_late_week),
         ),
     )  # fmt: skip
 
@@ -346,7 +343,7 @@ def _ask_next_day(seen: Triangle) -> Question:
                 say("You divided by everybody active, most of whom are no new users at all.")),
     )  # fmt: skip
     return Question(
-        (say("How high is next-day retention (D1) of this quarter?"),),
+        (say("How high is next-day retention (D1) of this quarter? One decimal, please."),),
         Number(100 * came / users, 0.1, "%", mistakes),
         (
             say("Of new users, who came again on the very next day?"),
@@ -366,7 +363,8 @@ def _ask_decision(seen: Triangle) -> Question:
     options = (
         Option(
             "take_back", say("Take back what was released on {first}", first=seen.first_late_week),
-            say("Since that day users of the same age came no less often than before. It would mend nothing."),
+            say("Since that day users of the same age came no less often than before: nothing here says that it drives "
+                "anybody away."),
         ),
         Option(
             "stop", say("Buy no new users until the triangle is full"),
@@ -390,7 +388,7 @@ def _ask_decision(seen: Triangle) -> Question:
         (
             say(
                 "Fairly counted, {now:.1%} came {weeks} weeks later, not {early:.1%}; a quarter ago it was "
-                "{before:.1%}. The fall is real, but smaller than claimed, and older than the release.",
+                "{before:.1%}. The fall is far beyond chance, but smaller than claimed, and older than the release.",
                 now=seen.curve.loc[CLAIMED, "retention_rate"], weeks=CLAIMED, early=seen.too_early_rate,
                 before=seen.curve_before.loc[CLAIMED, "retention_rate"],
             ),

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
-import ibis
-import numpy as np
 import pandas as pd
 
 from opslib.language import say
-from opslib.measure.estimate import Change, Estimate, compare_estimates, estimate_rate
-from opslib.measure.experiment.experiment import Metric, SplitCheck, read_experiment
+from opslib.measure.estimate import Change, compare_estimates
 from opslib.measure.experiment.split import DOUBT, MISMATCH
 from opslib.present.display import TableView
 from opslib.present.parts import format_probability, format_range
@@ -20,72 +15,29 @@ from opslib.present.tables import make_table
 from opslib.training.answers import Choice, Decision, Group, Number, Option, Sentence
 from opslib.training.curriculum import name_lesson
 from opslib.training.judgement import Mistake
+from opslib.training.lessons.broken_split import (
+    BROKEN,
+    CHANNELS,
+    COLUMNS,
+    NEW,
+    OLD,
+    PLATFORMS,
+    RUNS,
+    Broken,
+    find_clear_share,
+    simulate_experiment,
+)
 from opslib.training.plan import LessonPlan, Look, Question
 
 if TYPE_CHECKING:
     from opslib.data.source import Data
 
 NAME = "sample_ratio"
-OLD, NEW = "old_page", "new_page"
-COLUMNS = ("platform", "channel")
-# Of those seeds with which the difference looks clear, as it does in about every second run.
-USERS, SEED = 56_000, 2052
-PLATFORMS = {"android": 0.45, "ios": 0.35, "web": 0.2}
-CHANNELS = {"ads": 0.3, "referral": 0.15, "search": 0.3, "social": 0.25}
-BUYING = {"android": 0.2, "ios": 0.2, "web": 0.18}
-# What breaks: old phones of one platform, whose users buy little anyway; of those who got the new page so many crash.
-BROKEN, OLD_PHONES, BUYING_OLD_PHONES, CRASHING = "android", 0.2, 0.05, 0.5
-CODE = 'read_experiment(users, metrics=metrics, control="old_page").split  # opslib.measure.experiment.experiment'
+CODE = """from opslib.measure.experiment.split import check_split
 
-
-@dataclass(frozen=True)
-class Broken:
-    """A simulated experiment without any effect that lost users of one arm.
-
-    Attributes:
-        seen: the users whose exposure was logged: variant, platform, channel, old_phone, bought.
-        split: what the playbook's check says of the split.
-        lost_count: users who were sent to the new page and are not in `seen`.
-    """
-
-    seen: pd.DataFrame
-    split: SplitCheck
-    lost_count: int
-
-    def measure(self, variant: str, **where: str | bool) -> Estimate:
-        """The share who bought, of one arm's users or a part of them."""
-        kept = self.seen[self.seen["variant"] == variant]
-        for column, value in where.items():
-            kept = kept[kept[column] == value]
-        return estimate_rate("bought_rate", int(kept["bought"].sum()), len(kept))
-
-    @property
-    def change(self) -> Change:
-        """The difference that people see."""
-        return compare_estimates(self.measure(NEW), self.measure(OLD))
-
-    @property
-    def share_rate(self) -> float:
-        """The new page's share of the users."""
-        return self.measure(NEW).denominator / len(self.seen)
-
-
-@cache
-def simulate_experiment() -> Broken:
-    """Split users half and half between two pages that are alike, and lose some of one arm."""
-    draw = np.random.default_rng(SEED)
-    platform = draw.choice(list(PLATFORMS), USERS, p=list(PLATFORMS.values()))
-    channel = draw.choice(list(CHANNELS), USERS, p=list(CHANNELS.values()))
-    variant = draw.choice([OLD, NEW], USERS)
-    old_phone = (platform == BROKEN) & (draw.random(USERS) < OLD_PHONES)
-    rate = np.where(old_phone, BUYING_OLD_PHONES, pd.Series(platform).map(BUYING).to_numpy())
-    lost = old_phone & (variant == NEW) & (draw.random(USERS) < CRASHING)
-    bought = draw.random(USERS) < rate
-    columns = {"variant": variant, "platform": platform, "channel": channel, "old_phone": old_phone, "bought": bought}
-    seen = pd.DataFrame(columns)[~lost].reset_index(drop=True)
-    metric = Metric("bought_rate", "bought", role="primary")
-    result = read_experiment(ibis.memtable(seen), metrics=[metric], control=OLD, attribute_columns=COLUMNS)
-    return Broken(seen, result.split, int(lost.sum()))
+check = check_split({users}, {plan})
+check.verdict, check.p_value"""
+PLACES_CODE = "diagnosis = opslib.diagnose_funnel(data)\ndiagnosis.trial.result.split.where"
 
 
 def write_lesson(data: Data) -> LessonPlan:
@@ -134,9 +86,11 @@ def _format_points(change: Change) -> str:
 def _show_read_out(broken: Broken) -> Look:
     text = say(
         "How to read it: what the product manager saw. Users count once their exposure is logged, that is once the "
-        "page tells us that it was shown. The experiment was simulated for this lesson, so that we know the truth; of "
-        "several runs we chose one whose difference looks clear."
-    )
+        "page tells us that it was shown. The experiment was simulated for this lesson, so that we know the truth. We "
+        "did not take just any run: of {runs:,} such runs, {share:.0%} looked as clear a win as this one, the others "
+        "did not.",
+        runs=RUNS, share=find_clear_share(),
+    )  # fmt: skip
     return Look((text,), (lambda: _tabulate_read_out(broken),))
 
 
@@ -158,10 +112,12 @@ def _show_check(broken: Broken) -> Look:
     text = say(
         "How to read it: the playbook checks every split before it reads anything. Expected is what the plan gives of "
         "all users seen. The chance says how often a split that runs as planned comes out at least so uneven. Below "
-        "{doubt:.0%} the check says so; below {mismatch:.1%} it concludes nothing.",
+        "{doubt:.0%} the check says so; below {mismatch:.1%} it concludes nothing of the experiment.",
         doubt=DOUBT, mismatch=MISMATCH,
     )  # fmt: skip
-    return Look((text,), (lambda: _tabulate_check(broken),), CODE)
+    users = {variant: int(broken.measure(variant).denominator) for variant in (OLD, NEW)}
+    code = CODE.format(users=users, plan=dict.fromkeys(users, 0.5))
+    return Look((text,), (lambda: _tabulate_check(broken),), code)
 
 
 def _tabulate_check(broken: Broken) -> TableView:
@@ -181,14 +137,14 @@ def _tabulate_check(broken: Broken) -> TableView:
 
 def _show_places(broken: Broken) -> Look:
     text = say(
-        "How to read it: the same check for each group of users, the likeliest place first. A group explains the "
-        "mismatch if its own chance is tiny, and everybody else is split as planned without it."
+        "How to read it: the same check for each group of users. A group explains the mismatch if its own chance is "
+        "tiny, and the split of everybody else without it fits the plan."
     )
-    return Look((text,), (lambda: _tabulate_places(broken),), CODE)
+    return Look((text,), (lambda: _tabulate_places(broken),), PLACES_CODE)
 
 
 def _tabulate_places(broken: Broken) -> TableView:
-    frame = broken.split.where
+    frame = broken.split.where.sort_values(["dimension", "value"])
     # The search names the arm furthest from its plan; a reader wants the same arm in every row.
     share = [s if v == NEW else 1 - s for s, v in zip(frame["share_rate"], frame["variant"], strict=True)]
     shown = pd.DataFrame({"group": [f"{d}:{v}" for d, v in zip(frame["dimension"], frame["value"], strict=True)]})
@@ -212,8 +168,8 @@ def _show_log(broken: Broken) -> Look:
             platform=BROKEN, count=broken.lost_count,
         ),
         say(
-            "Who has such a phone? With the old page, {phones:.1%} of the {phones_count:,} users with old phones "
-            "bought, and {others:.1%} of the other {others_count:,}.",
+            "What do users with such a phone buy? With the old page, {phones:.1%} of the {phones_count:,} users with "
+            "old phones bought, and {others:.1%} of the other {others_count:,}.",
             phones=phones.value, phones_count=int(phones.denominator),
             others=others.value, others_count=int(others.denominator),
         ),
@@ -284,8 +240,8 @@ def _ask_chance() -> Question:
         ),
         (
             say(
-                "Of {count:,.0f} experiments that are split as planned, not even one looks like this. It is far "
-                "likelier that users get lost on the way. This is called a sample-ratio mismatch, SRM.",
+                "Of {count:,.0f} experiments that are split as planned, fewer than one on average looks like this. It "
+                "is far likelier that users get lost on the way. This is called a sample-ratio mismatch, SRM.",
                 count=1 / MISMATCH,
             ),
         ),
@@ -298,7 +254,7 @@ def _ask_where(broken: Broken) -> Question:
     values = {"platform": list(PLATFORMS), "channel": list(CHANNELS)}
     reason = say("Without these users the rest would still not be split as planned: read the last column.")
     others = [{column: value} for column in COLUMNS for value in values[column] if {column: value} != right]
-    narrow = say("The table has no such group, and each channel lacks about as many: one column is enough.")
+    narrow = say("The table has no such group, and every channel lacks some: one column is enough.")
     mistakes = [Mistake(other, reason) for other in others]
     mistakes += [Mistake(right | {"channel": value}, narrow) for value in values["channel"]]
     return Question(
@@ -310,8 +266,8 @@ def _ask_where(broken: Broken) -> Question:
         ),
         (
             say(
-                "Of its {count:,} users {share:.1%} are in {variant}. Everybody else is split as planned: the chance "
-                "of their split is {rest:.0%}.",
+                "Of its {count:,} users {share:.1%} are in {variant}. The split of everybody else fits the plan: "
+                "chance alone makes it at least so uneven in {rest:.0%} of cases.",
                 count=int(place["users_count"]), variant=NEW, rest=place["rest_p_value"],
                 share=place["share_rate"] if place["variant"] == NEW else 1 - place["share_rate"],
             ),
@@ -341,7 +297,8 @@ def _ask_why() -> Question:
     return Question(
         (say("So where does the win come from? Complete the sentence."),),
         Sentence(
-            say("Missing are some of {arm}, who buy {often}; so the share who bought that is left there {rate}."),
+            say("Missing are some of {arm}, who buy {often}; so among those who are left there the share who bought "
+                "{rate}."),
             {"arm": Choice(arms), "often": Choice(often), "rate": Choice(rate)},
         ),
         (
@@ -361,7 +318,7 @@ def _ask_decision(broken: Broken) -> Question:
     options = (
         Option(
             "ship", say("Switch it on for everybody: the interval of the difference does not hold zero"),
-            say("The interval counts on arms that are alike. These are not, and old phones would crash for everybody."),
+            say("The interval takes the arms to be alike. These are not, and old phones would go on crashing."),
         ),
         Option(
             "trim", say("Leave out users of the larger arm by lot until both are even, then read the result"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from opslib.data.operations import InitiativeSettings
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
     from opslib.data.source import Data
 
 NAME = "three_looks"
-CODE = "review = opslib.review_quarter(data)"
+CODE = """from opslib.present.verdicts import tables
+
+review = opslib.review_quarter(data)
+tables.show_looks(review.operations.verdicts)"""
+VOICE_CODE = """from opslib.present.crisis import charts
+
+voice = opslib.investigate_voice(data)
+charts.plot_complaints(voice)"""
 # The sample company's initiatives, and why each is judged as it is.
 WANTED = {
     "Onboarding checklist": "core_improved",
@@ -106,7 +114,7 @@ def _show_first(worked: Verdict) -> Look:
         "together, since one of many moves easily. Below 5% the playbook takes an effect for real.",
         name=worked.initiative.name,
     )  # fmt: skip
-    return Look((text,), (lambda: tables.show_looks(worked),), f"{CODE}; tables.show_looks(review.operations.verdicts)")
+    return Look((text,), (lambda: tables.show_looks(worked),), CODE)
 
 
 def _show_others(*verdicts: Verdict) -> Look:
@@ -129,11 +137,9 @@ def _show_days(data: Data, service: Verdict) -> Look:
         "below, the share of answers with a 4 or 5, by week. {name} began on {day}.",
         name=service.initiative.name, day=service.initiative.start,
     )  # fmt: skip
-    shows = (
-        lambda: charts.plot_complaints(investigate_voice(data)),
-        lambda: charts.plot_satisfaction(investigate_voice(data)),
-    )
-    return Look((text,), shows, "voice = opslib.investigate_voice(data); charts.plot_complaints(voice)")
+    voice = cache(lambda: investigate_voice(data))
+    shows = (lambda: charts.plot_complaints(voice()), lambda: charts.plot_satisfaction(voice()))
+    return Look((text,), shows, VOICE_CODE)
 
 
 def _ask_points(worked: Verdict) -> Question:
@@ -171,10 +177,12 @@ def _ask_points(worked: Verdict) -> Question:
         ),
         (
             say(
-                "{with_it:.1%} of {with_count:,.0f} users against {without:.1%} of {without_count:,.0f}: the lot made "
-                "both sides alike, so that the difference is the effect.",
+                "{with_it:.1%} of {with_count:,.0f} users against {without:.1%} of {without_count:,.0f}: {low:+.1f} "
+                "to {high:+.1f} points. The lot made both sides alike but for chance, so that the difference is the "
+                "effect.",
                 with_it=core.with_it.value, with_count=core.with_it.denominator, without=core.without_it.value,
-                without_count=core.without_it.denominator,
+                without_count=core.without_it.denominator, low=100 * float(core.low or 0),
+                high=100 * float(core.high or 0),
             ),
         ),
     )  # fmt: skip
@@ -200,7 +208,8 @@ def _ask_looks(worked: Verdict) -> Question:
         (
             Option("worse", say("got clearly worse"), say("The value is a little lower, and its interval is wide.")),
             Option("open", say("does not tell, with so few answers")),
-            Option("good", say("got clearly better"), say("See the interval of satisfaction: how far down is it?")),
+            Option("good", say("got clearly better"), say("See the interval of satisfaction: how far below zero does "
+                                                          "it reach?")),
         )
     )  # fmt: skip
     verdict = Choice(
@@ -254,9 +263,11 @@ def _ask_budget(budget: Verdict) -> Question:
         ),
         (
             say(
-                "At best {high:+.1f} points, where {worth:.1f} were wanted. And a user who stays costs more. That is "
-                "more than “not clear”: it is ruled out.",
-                high=100 * float(core.high or 0), worth=100 * float(core.worth or 0),
+                "{effect:+.1f} points [{low:+.1f} to {high:+.1f}], where {worth:.1f} were wanted; and a user who "
+                "stays costs more. That is more than “not clear”: as far as the other channels tell what would have "
+                "come anyway, the wanted rise is ruled out.",
+                effect=100 * float(core.effect or 0), low=100 * float(core.low or 0), high=100 * float(core.high or 0),
+                worth=100 * float(core.worth or 0),
             ),
         ),
     )  # fmt: skip
@@ -332,8 +343,8 @@ def _ask_before(data: Data, service: Verdict) -> Question:
         (
             say(
                 "After a peak things get better by themselves: whatever begins then looks like the cure. Nothing of "
-                "this says that it does not work. From {day} on, every second complaint by lot to the fast desk would "
-                "tell.",
+                "this says that it does not work. To know, send every second complaint, drawn by lot, to the fast "
+                "desk from {day} on.",
                 day=data.as_of + DAY,
             ),
         ),
@@ -350,7 +361,7 @@ def _ask_decision(checkout: Verdict) -> Question:
         ),
         Option(
             "all",
-            say("Give it to everybody: nothing is clearly worse"),
+            say("Give it to everybody: no harm is proved"),
             say("A large loss still fits the data, and without a control you would never see it."),
         ),
         Option(
@@ -358,7 +369,12 @@ def _ask_decision(checkout: Verdict) -> Question:
             say("Judge it next week, when those in it now have had their days"),
             say("Then {waiting:,} users more are counted. How many more does it take?", waiting=core.immature_count),
         ),
-        Option("run", say("Let the test run until it has its users, and judge it then")),
+        Option(
+            "run",
+            say(
+                "Count the errors by side now; unless the new page makes them, let the test run until it has its users"
+            ),
+        ),
     )
     need = say(
         "To see a change of {worth:.1f} points four times in five it takes about {users:,} more users, {days} more "
@@ -374,8 +390,9 @@ def _ask_decision(checkout: Verdict) -> Question:
             say("Which option leaves you with an answer?"),
         ),
         (
-            say("The test costs little while it runs: half of the users have the old page as before. Errors by side "
-                "are a guardrail worth looking at meanwhile; a clear harm ends it."),
+            say("The test costs little while it runs: half of the users have the old page as before. The error rate "
+                "of the whole site is up; only a count by side tells whether the page has to do with it, and a clear "
+                "harm ends the test."),
             say("If that is too long, test something larger, or a step that more users reach."),
         ),
     )  # fmt: skip

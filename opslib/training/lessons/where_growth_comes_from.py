@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 NAME = "where_growth_comes_from"
 # Eight weeks before the June sale, against eight before Spring Festival: no holiday in either.
 AS_OF, DAYS, COMPARE_TO = "2026-05-31", 56, "2026-02-08"
-CODE = f'model = opslib.model_growth(data, as_of="{AS_OF}", days={DAYS}, compare_to="{COMPARE_TO}")'
+CODE = f"""from opslib.present.growth import charts
+
+model = opslib.model_growth(data, as_of="{AS_OF}", days={DAYS}, compare_to="{COMPARE_TO}")
+charts."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _show_active(seen: Accounting) -> Look:
         "How to read it: users active on the day, in 7 days and in 30 days. Left of the gap are the weeks compared "
         "with, right of it the weeks looked at. The lines say how many, not why."
     )
-    return Look((text,), (lambda: charts.plot_active_users(seen.model),), f"{CODE}; charts.plot_active_users(model)")
+    return Look((text,), (lambda: charts.plot_active_users(seen.model),), f"{CODE}plot_active_users(model)")
 
 
 def _show_accounting(seen: Accounting) -> Look:
@@ -167,7 +170,7 @@ def _show_accounting(seen: Accounting) -> Look:
         lambda: tables.show_accounting(seen.model),
         lambda: _tabulate_flows(seen),
     )
-    return Look(text, shows, f"{CODE}; charts.plot_accounting(model)")
+    return Look(text, shows, f"{CODE}plot_accounting(model)")
 
 
 def _tabulate_flows(seen: Accounting) -> TableView:
@@ -271,7 +274,7 @@ def _ask_share_lost(seen: Accounting) -> Question:
             say("Not equally many users could leave then and now. Of 100 users active in a week, how many were missing "
                 "the week after? By how many percentage points has that share changed? A rise is positive."),
         ),
-        Number(100 * (now.left_rate - before.left_rate), 0.1, say("points"), mistakes),
+        Number(100 * (now.left_rate - before.left_rate), 0.4, say("points"), mistakes),
         (
             say("Who can be missing this week? Only who was active the week before."),
             say("Divide those who left by the last line of the second table, for each of the two times."),
@@ -298,10 +301,10 @@ def _ask_ratio(seen: Accounting) -> Question:
     )  # fmt: skip
     return Question(
         (
-            say("How many users were gained for each user lost, over the {weeks} weeks up to {day}? (The quick ratio.)",
-                weeks=seen.weeks, day=seen.model.scope.as_of),
+            say("How many users were gained for each user lost, over the {weeks} weeks up to {day}? (The quick ratio.) "
+                "Two decimals, please.", weeks=seen.weeks, day=seen.model.scope.as_of),
         ),
-        Number(now.ratio, 0.005, say("gained per user lost"), mistakes),
+        Number(now.ratio, 0.01, say("gained per user lost"), mistakes),
         (
             say("Gained is what the bars show above zero, of both colours."),
             say("New and came back together, over left."),
@@ -353,7 +356,7 @@ def _ask_decision(seen: Accounting) -> Question:
         Option("causes", say("Find out who leaves since when and why; spend on that first")),
         Option(
             "coupon", say("Send a coupon to everybody who left"),
-            say("Many of them return by themselves, and nobody would know whom the coupon brought."),
+            say("Many of them returned in these weeks without it, so nobody would know whom the coupon brought."),
         ),
         Option(
             "wait", say("Wait: in the last week gains and losses were nearly even"),
@@ -371,8 +374,8 @@ def _ask_decision(seen: Accounting) -> Question:
         (
             say(
                 "Had {then:.1%} been missing each week as then, {fewer:,.0f} fewer would have left; some of them came "
-                "back later, so not all of that is gained. To make up the {net:,} by new users alone takes {share:.0%} "
-                "more of them, and that again and again, as long as so many leave.",
+                "back later, so not all of that is gained. To make up the {net:,} by new users alone takes at least "
+                "{share:.0%} more of them, for new ones leave too, and that again and again, as long as so many leave.",
                 then=before.left_rate, fewer=now.left - before.left_rate * now.could_leave, net=-now.net,
                 share=-now.net / now.new,
             ),
