@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from opslib.data.guess import write_playbook
 from opslib.data.source import Data, open_data
-from opslib.decide.funnel.culprit import find_new_value
+from opslib.decide.funnel.culprit import find_new_value, is_new
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.decide.funnel.path import choose_path
 from opslib.decide.funnel.visits import Ending, count_blocks
@@ -389,3 +389,14 @@ def open_retail(shared: Path, folder: Path) -> Data:
     out = folder / "playbook.toml"
     write_playbook([shared / "real" / "online_retail" / "online_retail.parquet"], out=out)
     return open_data(out)
+
+
+def test_a_value_that_hardly_anybody_had_is_new_and_one_that_grew_is_not() -> None:
+    before = count_cells(("android", "1", 160, 1000), ("android", "2", 20, 25))
+    now = count_cells(("android", "1", 160, 600), ("android", "2", 200, 400))
+    cause = {"kind": "mix", "before_count": 25, "after_count": 400}
+    # 25 of 1,025 against 400 of 1,000: a sixteenth.
+    assert is_new(pd.Series(cause), before, now)
+    assert not is_new(pd.Series(cause | {"before_count": 50}), before, now)
+    assert not is_new(pd.Series(cause | {"kind": "rate"}), before, now)
+    assert is_new(pd.Series(cause | {"kind": "rate", "before_count": 19}), before, now)

@@ -19,7 +19,7 @@ from opslib.training.cases import folder as folders
 from opslib.training.cases.case import open_case, read_case
 from opslib.training.cases.costs import ACTIONS, measure_loss, price_actions
 from opslib.training.cases.folder import make_case, measure_size
-from opslib.training.cases.plan import CAUSES, LEFT, LEVELS, CasePlan, Story, plan_case
+from opslib.training.cases.plan import CAUSES, LEFT, LEVELS, MOVED, CasePlan, Story, plan_case
 from opslib.training.cases.sealed import make_salt, seal, seal_all
 from opslib.training.progress import FILE, Progress
 
@@ -42,11 +42,12 @@ def test_a_case_is_drawn_from_its_seed_alone(seed: int, level: int) -> None:
     assert plan == plan_case(seed, level)
     assert plan.story.cause in CAUSES
     assert plan.story.start < plan.story.end == plan.settings.end
-    assert plan.decoy is None or plan.decoy.cause != plan.story.cause
-    assert 28 <= (plan.story.end - plan.story.start).days <= 42
+    assert plan.decoy is None or MOVED[plan.decoy.cause] != MOVED[plan.story.cause]
+    assert 28 <= (plan.story.end - plan.story.start).days <= 35
 
 
 def test_all_causes_come_up_and_levels_get_harder() -> None:
+    assert MOVED.keys() == CAUSES.keys()
     assert {plan_case(seed, 2).story.cause for seed in range(40)} == CAUSES.keys()
     assert all(plan_case(seed, 1).decoy is None for seed in range(10))
     assert LEFT[1] < LEFT[2] < LEFT[3]

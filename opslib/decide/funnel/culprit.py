@@ -35,6 +35,8 @@ from opslib.measure.experiment.before_after import BeforeAfterResult
 DAILY_DAYS = 35
 # How often a value that is new is taken for the reason by chance.
 NEW_LEVEL = 0.01
+# A value whose users were at most this part of what they are now counts as new: a release of the last days before.
+NEW_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Found:
     Attributes:
         refined, kind, segment, new, expected, lost: see `Culprit`.
         inside, outside: users who went on and users, in the segment and elsewhere, now; None without a segment.
+        before_count: users of the period before who had what is new.
     """
 
     refined: ChangeExplanation | None = None
@@ -54,6 +57,7 @@ class Found:
     outside: tuple[int, int] | None = None
     expected: float | None = None
     lost: tuple[float, float, float] | None = None
+    before_count: int = 0
 
     @property
     def peers(self) -> dict[str, str] | None:
@@ -72,15 +76,17 @@ class Culprit:
         refined: where the first cause is a value that is new, its users against all others of the same days, which
             says whom among them it concerns; None otherwise.
         columns: the columns that the segment is made of, or all of them, those that moved most first.
-        kind: what moved: "new" (a value that nobody had before), otherwise a cause's kind (see `explain_change`); empty
-            without a segment.
+        kind: what moved: "new" (a value that nobody or hardly anybody had before), otherwise a cause's kind (see
+            `explain_change`); empty without a segment.
         segment: column -> value: the users whom it concerns; empty where nobody stands out.
-        new: the part of it that nobody had before; empty otherwise.
+        new: the part of it that is new; empty otherwise.
+        new_before_count: users of the period before who had it already.
         inside, outside: their rate now, and everybody else's; None without a segment.
         expected: the rate that the segment would have had by `yardstick`; None without.
         yardstick: "itself": as it was before, moved as everybody else did; "peers": that of users alike in all but the
             value that is new; empty without a segment.
-        lost: users whom that cost at this step over the period (below 0: won), with low and high; None without.
+        lost: users whom that cost at this step over the period (below 0: won), with low and high; None without a
+            segment, and where only the number of its users moved.
         trend: from_day, side (segment or rest), users_count, converted_count, converted_rate, converted_low,
             converted_high, by day of arrival at the step before; the period before is in it.
         trend_days: how many days a row of `trend` covers.
@@ -125,6 +131,10 @@ class Culprit:
     @property
     def new(self) -> dict[str, str]:
         return self._found.new
+
+    @property
+    def new_before_count(self) -> int:
+        return self._found.before_count
 
     @property
     def inside(self) -> Estimate | None:
@@ -225,7 +235,7 @@ def _find_segment(scope: Scope, path: FunnelPath, step: int) -> Found:
     if first is None:
         return Found()
     segment, new, refined = read_segment(str(first["segment"])), {}, None
-    if first["before_count"] < MINIMUM_DENOMINATOR:
+    if is_new(first, before, now):
         new, rest = dict(segment), [c for c in columns if c not in segment]
         inside = mark_segment(now, segment)
         refined = explain_counts(now[~inside], now[inside], rest, f"step{step}_rate") if rest else None
@@ -243,7 +253,11 @@ def _find_segment(scope: Scope, path: FunnelPath, step: int) -> Found:
         new,
         _add_up(now, inside),
         _add_up(now, ~inside),
+        before_count=_add_up(before, mark_segment(before, new))[1] if new else 0,
     )
+    # Where only their number moved, their own earlier rate is no yardstick for what that cost.
+    if found.kind == "mix":
+        return found
     expected, lost = _count_lost(before, now, segment, found.peers)
     return replace(found, expected=expected, lost=lost)
 
@@ -285,6 +299,14 @@ def read_segment(text: str) -> dict[str, str]:
     """
     pairs = (part.partition("=") for part in text.split(" & "))
     return {column: value for column, _, value in pairs}
+
+
+def is_new(cause: pd.Series, before: pd.DataFrame, now: pd.DataFrame) -> bool:
+    """Whether a cause's users were hardly there before."""
+    if cause["before_count"] < MINIMUM_DENOMINATOR:
+        return True
+    shares = [cause[f"{when}_count"] / rows["users_count"].sum() for when, rows in (("before", before), ("after", now))]
+    return bool(cause["kind"] == "mix" and shares[0] <= NEW_SHARE * shares[1])
 
 
 def mark_segment(counts: pd.DataFrame, segment: Mapping[str, str]) -> pd.Series:

@@ -90,6 +90,8 @@ def _say_kind(culprit: Culprit) -> str:
     """Mix or rate, in words."""
     if culprit.kind == "new":
         new = name_segment(" & ".join(f"{column}={value}" for column, value in culprit.new.items()))
+        if count := culprit.new_before_count:
+            return say("Before, only {count:,} users had {value}.", count=count, value=new)
         return say("Nobody had {value} before.", value=new)
     kinds = {
         "rate": mark("Their rate moved; it is not that there are more or fewer of them."),

@@ -126,13 +126,17 @@ def _tell_move(moved: str, data: Data) -> str:
     if moved == "staying":
         from opslib.decide.growth.model import model_growth
 
-        costs = model_growth(data, days=SHOWN_DAYS).acquisition
+        model = model_growth(data, days=SHOWN_DAYS)
+        costs, changes = model.acquisition, model.changes()
         assert costs.before is not None
-        now, before = (channels.totals["cost_per_d7_amount"].value for channels in (costs.channels, costs.before))
+        now, before = costs.channels.totals, costs.before.totals
         return say(
-            "{company} asks for help: a new user who is still there on day 7 cost CNY {now:,.0f} in the last {days} "
-            "days; in the {days} days before it was CNY {before:,.0f}.",
-            company=company, days=SHOWN_DAYS, now=now, before=before,
+            "{company} asks for help: in the last {days} days it spent CNY {spend:,.0f} on {users:,.0f} new users, and "
+            "{d1:.1%} of them came back the next day; in the {days} days before it was CNY {spend_before:,.0f}, "
+            "{users_before:,.0f} and {d1_before:.1%}.",
+            company=company, days=SHOWN_DAYS, spend=now["cac_amount"].numerator, users=now["new_users_count"].value,
+            d1=changes["d1_rate"].now.value, spend_before=before["cac_amount"].numerator,
+            users_before=before["new_users_count"].value, d1_before=changes["d1_rate"].before.value,
         )  # fmt: skip
     from opslib.decide.crisis.investigation import investigate_voice
 

@@ -13,7 +13,7 @@ from typing import Any
 from opslib.errors import InputError
 from opslib.training.cases.costs import measure_loss, price_actions
 from opslib.training.cases.notebook import write_notebook
-from opslib.training.cases.plan import CAUSES, CasePlan, Story, plan_case
+from opslib.training.cases.plan import MOVED, CasePlan, Story, plan_case
 from opslib.training.cases.sealed import make_salt, seal_all
 
 VERSION = 1
@@ -98,11 +98,6 @@ def seal_answers(plan: CasePlan, truth: Mapping[str, Any], *, order_margin_amoun
     }
     sealed = {name: seal_all(salt, name, pairs) for name, pairs in answers.items()}
     return {"salt": salt, "moved": MOVED[story.cause], "sealed": sealed}
-
-
-# What a learner is told has moved: a number that the story moves, and not only it.
-MOVED = {"release": "orders", "price": "orders", "traffic": "staying", "budget": "staying", "service": "complaints"}
-assert MOVED.keys() == CAUSES.keys()
 
 
 def measure_size(story: Story, truth: Mapping[str, Any]) -> float:

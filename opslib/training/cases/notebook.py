@@ -40,7 +40,7 @@ SECTIONS: tuple[tuple[str, str, str, Sequence[str]], ...] = (
     (
         "## Who comes, and who stays · 谁来了，谁留下", "growth", GROWTH,
         ("opslib.show_answer", "tables.show_metrics", "tables.show_causes", "charts.plot_budget_shift",
-         "tables.show_channels"),
+         "tables.show_budget_shift"),
     ),
     (
         "## Who complains · 谁在投诉", "voice", VOICE,

@@ -14,9 +14,11 @@ from opslib.errors import InputError
 
 LEVELS = (1, 2, 3)
 # Enough that a planted cause can be found, few enough to be made in a few seconds.
-USERS = 24_000
+USERS = 50_000
 # What is left of a rate that a cause lowers: the harder the case, the more.
 LEFT = {1: 0.40, 2: 0.52, 3: 0.62}
+# What a learner is told has moved: a number that the cause moves, and not only it.
+MOVED = {"release": "orders", "price": "orders", "traffic": "staying", "budget": "staying", "service": "complaints"}
 WEEK = timedelta(days=7)
 # Late enough that every version before it has its users, and there are quiet months to compare with.
 FIRST_START = date(2026, 4, 6)
@@ -75,12 +77,14 @@ def plan_case(seed: int, level: int) -> CasePlan:
     causes = list(CAUSES)
     random.shuffle(causes)
     start = _draw_start(random, causes[0])
-    # The data end while it still goes on: that is when somebody asks for help.
-    end = start + int(random.integers(4, 7)) * WEEK
+    # The data end while it still goes on: that is when somebody asks for help. Five weeks are looked at, so that the
+    # five before are without it.
+    end = start + int(random.integers(4, 6)) * WEEK
     story = CAUSES[causes[0]](random, start, end, LEFT[level])
-    # Another cause of another kind moves another number, and began at another time.
-    other = _draw_start(random, causes[1]) if level > 1 else end
-    decoy = CAUSES[causes[1]](random, other, end, LEFT[level]) if other < end else None
+    # The decoy moves another number, so that only one cause answers what is asked.
+    beside = next(cause for cause in causes if MOVED[cause] != MOVED[causes[0]])
+    other = _draw_start(random, beside) if level > 1 else end
+    decoy = CAUSES[beside](random, other, end, LEFT[level]) if other < end else None
     settings = SampleSettings(users=USERS, seed=int(random.integers(1, 2**31)), end=end)
     return CasePlan(seed, level, story, decoy, settings)
 
@@ -118,10 +122,10 @@ def _plant_traffic(random: np.random.Generator, start: date, end: date, left: fl
 def _plant_budget(random: np.random.Generator, start: date, end: date, left: float) -> Story:
     """More money for a channel, which brings users who leave at once."""
     channel = _draw(random, ("social", "paid_ads"))
-    who = {"channel": channel}
+    who, more = {"channel": channel}, 2.5 - 1.5 * left
     planted = (
-        Incident("budget", "spend", start, end, Segment.of(tenure=None, **who), 1.45),
-        Incident("budget", "signups", start, end, Segment.of(tenure=None, **who), 1.40),
+        Incident("budget", "spend", start, end, Segment.of(tenure=None, **who), more),
+        Incident("budget", "signups", start, end, Segment.of(tenure=None, **who), more - 0.05),
         Incident("budget", "return_rate", start, end, Segment.of(tenure=None, added_by_signups="yes", **who), left / 3),
     )
     return Story("budget", who, start, end, planted)

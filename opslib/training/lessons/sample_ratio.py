@@ -37,7 +37,7 @@ CODE = """from opslib.measure.experiment.split import check_split
 
 check = check_split({users}, {plan})
 check.verdict, check.p_value"""
-PLACES_CODE = "diagnosis = opslib.diagnose_funnel(data)\ndiagnosis.trial.result.split.where"
+PLACES_CODE = "diagnosis = opslib.diagnose_funnel(data)\ndiagnosis.trial.result.split.variants"
 
 
 def write_lesson(data: Data) -> LessonPlan:
