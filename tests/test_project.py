@@ -241,3 +241,12 @@ def test_every_decision_has_a_number_a_title_a_status_and_a_place_in_the_index()
         assert re.fullmatch(rf"# {path.name[:4]}: \S.+", title), path.name
         assert re.match(r"Status: (proposed|accepted|superseded by \d{4})", status), path.name
         assert path is decisions[0] or f"({path.name})" in index, f"{path.name} is not in the index"
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"])
+def test_links_lead_somewhere(path: str) -> None:
+    files = [ROOT / path] if path.endswith(".md") else sorted((ROOT / path).rglob("*.md"))
+    for file in files:
+        links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8"))
+        broken = [link for link in links if "://" not in link and not (file.parent / link).exists()]
+        assert broken == [], file.name

@@ -60,7 +60,7 @@ class Number:
         """
         value = self.read(answer)
         if value is None:
-            return Judgement("error", say("Give a number, in {unit}.", unit=self.unit))
+            return Judgement("error", say("Give a number ({unit}).", unit=self.unit))
         if self._near(value, self.right):
             return RIGHT
         for mistake in self.mistakes:

@@ -95,7 +95,7 @@ def list_choices(question: Question) -> list[str]:
     if isinstance(answer, Group):
         return [f"{column}: {', '.join(values)}" for column, values in answer.values.items()]
     if isinstance(answer, Number):
-        return [say("A number, in {unit}.", unit=answer.unit)]
+        return [say("A number ({unit}).", unit=answer.unit)]
     return []
 
 
