@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from opslib.data.guess import write_playbook
 from opslib.data.source import Data, open_data
-from opslib.decide.funnel.culprit import find_new_value, is_new
+from opslib.decide.funnel.culprit import Found, find_new_value, is_new
 from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.decide.funnel.path import choose_path
 from opslib.decide.funnel.visits import Ending, count_blocks
@@ -400,3 +401,12 @@ def test_a_value_that_hardly_anybody_had_is_new_and_one_that_grew_is_not() -> No
     assert not is_new(pd.Series(cause | {"before_count": 50}), before, now)
     assert not is_new(pd.Series(cause | {"kind": "rate"}), before, now)
     assert is_new(pd.Series(cause | {"kind": "rate", "before_count": 19}), before, now)
+
+
+def test_what_is_new_must_have_moved_the_step_the_same_way() -> None:
+    new = Found(new={"version": "2"}, lost=(100.0, 60.0, 140.0))
+    assert new.agrees(fell=True) and not new.agrees(fell=False)
+    assert not replace(new, lost=(50.0, -90.0, 190.0)).agrees(fell=True)
+    assert replace(new, lost=(-50.0, -90.0, -10.0)).agrees(fell=False)
+    assert replace(new, new={}, lost=(-50.0, -90.0, -10.0)).agrees(fell=True)
+    assert replace(new, lost=None).agrees(fell=True)

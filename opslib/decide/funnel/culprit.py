@@ -59,6 +59,13 @@ class Found:
     lost: tuple[float, float, float] | None = None
     before_count: int = 0
 
+    def agrees(self, *, fell: bool) -> bool:
+        """Whether what is new did to the step what the step did; what is not new was tested already."""
+        if not self.new or self.lost is None:
+            return True
+        _, low, high = self.lost
+        return low > 0 if fell else high < 0
+
     @property
     def peers(self) -> dict[str, str] | None:
         """Users alike in all but the value that is new; None where none is."""
@@ -231,14 +238,25 @@ def _find_segment(scope: Scope, path: FunnelPath, step: int) -> Found:
     if not columns:
         return Found()
     before, now = (count_step(scope, path, step, period) for period in (scope.before, scope.now))
-    first = pick_cause(explain_step(scope, path, step))
-    if first is None:
-        return Found()
+    explanation = explain_step(scope, path, step)
+    fell = (explanation.overall.difference or 0.0) < 0
+    mixed = None
+    for cause in rank_causes(explanation):
+        found = _describe_cause(cause, before, now, columns, f"step{step}_rate")
+        # Versions come and go, which is no reason: one that came must do worse (or better) than its peers.
+        if found.kind == "mix":
+            mixed = mixed or found
+        elif found.agrees(fell=fell):
+            return found
+    return mixed or Found()
+
+
+def _describe_cause(first: pd.Series, before: pd.DataFrame, now: pd.DataFrame, columns: list[str], name: str) -> Found:
     segment, new, refined = read_segment(str(first["segment"])), {}, None
     if is_new(first, before, now):
         new, rest = dict(segment), [c for c in columns if c not in segment]
         inside = mark_segment(now, segment)
-        refined = explain_counts(now[~inside], now[inside], rest, f"step{step}_rate") if rest else None
+        refined = explain_counts(now[~inside], now[inside], rest, name) if rest else None
     if refined is not None:
         concerned = refined.causes[refined.causes["kind"].isin(["rate", "both"])]
         segment |= read_segment(str(concerned["segment"].iloc[0])) if len(concerned) else {}
@@ -282,13 +300,14 @@ def _look_at_end(scope: Scope, path: FunnelPath, step: int) -> Ending:
     return look_at_end(visits, found.segment, found.peers, scope, find_last_day(scope, path))
 
 
-def pick_cause(explanation: ChangeExplanation) -> pd.Series | None:
-    """The cause that did most in the direction in which the whole moved; None where there is none."""
+def rank_causes(explanation: ChangeExplanation) -> list[pd.Series]:
+    """The causes that worked in the direction in which the whole moved, the largest first."""
     causes, overall = explanation.causes, explanation.overall
-    sized = causes["effect_rate"].astype(float).to_numpy()
+    sized = causes["effect_rate"].astype(float)
     up = not overall.clear or (overall.difference or 0.0) > 0
-    sized = abs(sized) if not overall.clear else sized if up else -sized
-    return causes.iloc[int(sized.argmax())] if len(sized) and sized.max() > 0 else None
+    sized = sized.abs() if not overall.clear else sized if up else -sized
+    ranked = sized[sized > 0].sort_values(ascending=False, kind="stable").index
+    return [causes.loc[row] for row in ranked]
 
 
 def read_segment(text: str) -> dict[str, str]:

@@ -104,7 +104,7 @@ def _plant_release(random: np.random.Generator, start: date, end: date, left: fl
 def _plant_price(random: np.random.Generator, start: date, end: date, left: float) -> Story:
     """A delivery fee for some cities, so that fewer put items in the cart."""
     tier = _draw(random, CITY_TIER.words)
-    planted = Incident("price", "step_rate:view_item->add_to_cart", start, end, Segment.of(city_tier=tier), left + 0.12)
+    planted = Incident("price", "step_rate:view_item->add_to_cart", start, end, Segment.of(city_tier=tier), left)
     return Story("price", {"city_tier": tier}, start, end, (planted,))
 
 
