@@ -13,6 +13,7 @@ from opslib.language import join_sentences, mark, say
 from opslib.training.curriculum import LESSONS, TRACKS, Track
 from opslib.training.page import PARAGRAPH, write_paragraphs
 from opslib.training.progress import Progress, QuestionProgress
+from opslib.training.team import summarise_learner
 
 Row = dict[Hashable, Any]
 CELL = "text-align: left; padding: 4px 14px 4px 0; vertical-align: baseline;"
@@ -110,31 +111,27 @@ def _write_start() -> list[str]:
 
 def _say_progress(table: pd.DataFrame, progress: Progress) -> list[str]:
     """How it went so far, and with which lesson to go on; how sure somebody was says more than how often right."""
-    done = [question for name in table["name"] for question in progress.lessons.get(name, {}).values()]
-    tried = [question for question in done if question.tries]
+    done, texts = summarise_learner(progress.learner, progress), []
     waiting = table[(table["right_count"] < table["questions_count"]) | (table["questions_count"] == 0)]
-    texts = []
-    if tried:
-        right, alone = sum(q.right for q in tried), sum(q.is_right_at_once for q in tried)
+    if tried := done["questions_count"]:
         text = mark("So far: {right} of {tried} questions answered right, {alone} of them at once and without a hint.")
-        texts.append(say(text, right=right, tried=len(tried), alone=alone))
-    decided = [q for q in tried if q.brier is not None and q.confidence is not None]
-    if decided:
-        texts.append(_say_decisions(decided))
+        texts.append(say(text, right=done["right_count"], tried=tried, alone=done["first_count"]))
+    if done["decisions_count"]:
+        texts.append(_say_decisions(done))
     if not waiting.empty:
         texts.append(say("Go on with: {lesson}.", lesson=waiting["lesson"].iloc[0]))
     return [join_sentences(texts)] if texts else []
 
 
-def _say_decisions(decided: Sequence[QuestionProgress]) -> str:
-    count = len(decided)
+def _say_decisions(done: dict[str, Any]) -> str:
+    count = done["decisions_count"]
     return say(
         "Decisions: {count}, of which {right} right at the first try; you were {sure:.0%} sure on average. Brier score "
         "{brier:.2f} (0 is best, 0.25 is a coin's).",
         count=count,
-        right=sum(q.right and q.tries == 1 for q in decided),
-        sure=sum(q.confidence or 0.0 for q in decided) / count,
-        brier=sum(q.brier or 0.0 for q in decided) / count,
+        right=round(done["decided_right_rate"] * count),
+        sure=done["sure_mean"],
+        brier=done["brier_mean"],
     )
 
 

@@ -37,16 +37,18 @@ def summarise_team(team: Sequence[tuple[str, Progress]]) -> pd.DataFrame:
     once, without hint or solution); hints_count; tries_mean (a question tried); decisions_count, brier_mean (0 best,
     0.25 a coin's), sure_mean and decided_right_rate (to see over-confidence); actions_count, regret_amount_mean.
 
+    >>> from opslib.training.progress import QuestionProgress
     >>> progress = Progress(lessons={"read_a_funnel": {"overall": QuestionProgress(tries=1, right=True)}})
     >>> summarise_team([("Li", progress)])[["learner", "right_count", "first_count"]].values.tolist()
     [['Li', 1, 1]]
     """
-    return pd.DataFrame([_summarise(name, progress) for name, progress in team]).sort_values(
+    return pd.DataFrame([summarise_learner(name, progress) for name, progress in team]).sort_values(
         ["right_count", "learner"], ascending=[False, True], ignore_index=True
     )
 
 
-def _summarise(name: str, progress: Progress) -> dict[str, Any]:
+def summarise_learner(name: str, progress: Progress) -> dict[str, Any]:
+    """One learner's row of `summarise_team`."""
     tried = {
         lesson: [question for question in questions.values() if question.tries]
         for lesson, questions in progress.lessons.items()

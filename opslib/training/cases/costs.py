@@ -52,6 +52,13 @@ def price_actions(story: Story, loss_amount: float) -> dict[str, float]:
     }
 
 
+def find_realised(story: Story, truth: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the simulator made of the story's first incident, out of the sample's `truth.json`."""
+    changes = next(i for i in truth["incidents"] if i["id"] == story.incidents[0].id)["changes"]
+    realised: Mapping[str, Any] = changes[0]["realised"]
+    return realised
+
+
 def measure_loss(story: Story, truth: Mapping[str, Any], *, order_margin_amount: float) -> float:
     """What the story costs in `LATER_DAYS` days if nothing is done, from the simulator's own counts.
 
@@ -60,8 +67,7 @@ def measure_loss(story: Story, truth: Mapping[str, Any], *, order_margin_amount:
         truth: the sample's `truth.json`.
         order_margin_amount: what an order leaves.
     """
-    changes = next(i for i in truth["incidents"] if i["id"] == story.incidents[0].id)["changes"]
-    first = changes[0]["realised"]
+    first = find_realised(story, truth)
     now = first["cells"]["segment_during"]
     days = (story.end - story.start).days
     if story.cause == "budget":

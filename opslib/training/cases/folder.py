@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from opslib.errors import InputError
-from opslib.training.cases.costs import measure_loss, price_actions
+from opslib.training.cases.costs import find_realised, measure_loss, price_actions
 from opslib.training.cases.notebook import write_notebook
 from opslib.training.cases.plan import MOVED, CasePlan, Story, plan_case
 from opslib.training.cases.sealed import make_salt, seal_all
@@ -102,8 +102,7 @@ def seal_answers(plan: CasePlan, truth: Mapping[str, Any], *, order_margin_amoun
 
 def measure_size(story: Story, truth: Mapping[str, Any]) -> float:
     """What the story made of its rate, as a factor, in what was simulated: against the rest, or against before."""
-    changes = next(i for i in truth["incidents"] if i["id"] == story.incidents[0].id)["changes"]
-    realised = changes[0]["realised"]
+    realised = find_realised(story, truth)
     if "relative_change" in realised:
         return float(realised["relative_change"])
     now, before = (realised["cells"][f"segment_{when}"]["rate"] for when in ("during", "before"))

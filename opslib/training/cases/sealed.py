@@ -111,8 +111,6 @@ class SealedAnswer:
 def _explain(worth: Any) -> str:
     if worth == "wide":
         return say("True, but too wide: it sits in a part of these users.")
-    if worth == "narrow":
-        return say("Too narrow: users beside these are hit as well.")
     if isinstance(worth, int | float):
         return say("It costs {amount:,.0f} more than the best action within four weeks.", amount=worth)
     return say("The data do not bear that out. Look again at what else differs.")
