@@ -1,50 +1,56 @@
-"""Survival and RFM on 20 million events against a bare scan, and a purchase model of a million customers.
+"""Churn beside hand-written peers and bare scans, and a purchase model of a million customers.
 
-From Parquet to result, each in a process of its own with two threads. `python -m benchmarks.churn TASK FOLDER` runs one
-and prints one JSON line. RFM takes each event as an order of 1, which is harder than any company's orders.
+From Parquet to result, each in a process of its own with two threads; all must count the same. `python -m
+benchmarks.churn PATH` fits the purchase model alone and prints one JSON line.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks._measured import CACHE, THREADS, Measured, check, describe_machine, find_large_sample, race, report_run
-from benchmarks._peers import Rows, files
+from benchmarks._churn_peers import AS_OF
+from benchmarks._engines import Rows
+from benchmarks._measured import CACHE, SIZES, check, describe_machine, find_large_sample, race, report_run
+from benchmarks._ours import FAMILIES, open_events
+from benchmarks._tasks import OURS, find_best, race_scans, race_task
 
+MOST_OF_PEER = 1.0
 MOST_OF_SCAN = 3.0
 MOST_FIT_SECONDS = 60.0
 CUSTOMERS = 1_000_000
-AS_OF = dt.date(2026, 6, 30)
-NAMES = {"survival": "Kaplan-Meier of all users", "rfm": "RFM tiers and cells", "fit": "BG/NBD and Gamma-Gamma"}
+# Held to the scan of what they read: one row a user is all that they need.
+ONE_PASS = ("survival", "rfm")
 
 
 def run() -> int:
     """Measure and print; 0 when all limits hold, else 1."""
-    folder, orders = str(find_large_sample()), str(find_customers())
-    print("churn: 20 million events; a million customers; Parquet to result, 2 threads, median (min to max)")
+    folder = str(find_large_sample(SIZES[0]))
+    print(f"churn: {SIZES[0]:,} events, Parquet to result, 2 threads, median (min to max)")
     print(f"  {describe_machine()}")
-    ways = {task: ["benchmarks.churn", task, orders if task == "fit" else folder] for task in TASKS}
-    ways["scan"] = ["benchmarks._peers", "scan", "duckdb", folder]
-    ways["scan_times"] = ["benchmarks._peers", "scan_times", "duckdb", folder]
-    found = race(ways)
-    measured = {name: Measured(name, tuple(one["seconds"] for one in rounds)) for name, rounds in found.items()}
-    for name, seconds in measured.items():
-        print(f"    {seconds}   {max(one['peak_mb'] for one in found[name]):6,.0f} MB")
-    good = [
-        check(f"of counting distinct users: {NAMES[t]}", measured[t], measured["scan"], MOST_OF_SCAN)
-        for t in ("survival", "rfm")
-    ]
-    for task in ("survival", "rfm"):
-        floor = measured[task].median / measured["scan_times"].median
-        print(f"  ({floor:.2f} x of each user's last time: {NAMES[task]}; no limit)")
-    fits = measured["fit"].median <= MOST_FIT_SECONDS
+    good = [compare_task(task, folder) for task in FAMILIES["churn"]]
+    fit = race({"fit": ["benchmarks.churn", str(find_customers())]})["fit"]
+    print(f"    {fit}")
+    fits = fit.median <= MOST_FIT_SECONDS
     verdict = "holds" if fits else "MISSED"
-    print(f"  {measured['fit'].median:.1f} s to fit a million customers: {verdict} (at most {MOST_FIT_SECONDS:.0f} s)")
+    print(f"  {fit.median:.1f} s to fit a million customers: {verdict} (at most {MOST_FIT_SECONDS:.0f} s)")
     return 0 if all([*good, fits]) else 1
+
+
+def compare_task(task: str, folder: str) -> bool:
+    """Race one task on all engines."""
+    print(f"  {FAMILIES['churn'][task]}")
+    found, scans = race_task(task, folder), race_scans(folder)
+    for measured in (found | scans).values():
+        print(f"    {measured}")
+    best = find_best(found)
+    assert best is not None
+    good = [check(f"of the best peer ({best.name})", found[OURS], best, MOST_OF_PEER)]
+    if task in ONE_PASS:
+        good.append(check("of counting distinct users", found[OURS], scans["scan"], MOST_OF_SCAN))
+        floor = found[OURS].median / scans["scan_times"].median
+        print(f"  ({floor:.2f} x of each user's last time; no limit)")
+    return all(good)
 
 
 def find_customers() -> Path:
@@ -76,60 +82,24 @@ def find_customers() -> Path:
     return path
 
 
-def measure_lives(folder: str) -> Rows:
-    """Users measured, users who left, median tenure."""
-    from opslib.measure.churn.definition import define_churn
-    from opslib.measure.survival.lifetimes import find_lifetimes
-    from opslib.measure.survival.survival import measure_survival
-
-    events, calendar = _open(files(folder))
-    definition = define_churn(events.limit(0), as_of=AS_OF, calendar=calendar, inactive_days=30)
-    result = measure_survival(find_lifetimes(events, definition, calendar=calendar))
-    return [(result.users_count, result.left_count, float(result.summary["median_tenure"].iloc[0]))]
-
-
-def measure_tiers(folder: str) -> Rows:
-    """Tier and customers."""
-    from opslib.measure.rfm.rfm import measure_rfm
-
-    events, calendar = _open(files(folder))
-    result = measure_rfm(events.select("user_id", "ts").mutate(amount=1.0), as_of=AS_OF, calendar=calendar)
-    return list(zip(result.tiers["tier"], result.tiers["customers_count"].tolist(), strict=True))
-
-
 def fit_customers(path: str) -> Rows:
     """Parameter and value."""
     from opslib.measure.purchase_model.purchase_model import fit_purchase_model
 
-    orders, calendar = _open(path)
+    orders, calendar = open_events(path)
     model = fit_purchase_model(orders, as_of=AS_OF, calendar=calendar)
     return list(zip(model.parameters["parameter"], model.parameters["value"].round(4).tolist(), strict=True))
 
 
-def _open(source: str) -> tuple[Any, Any]:
+def main(path: str) -> None:
+    """Fit once; what it imports is imported before the clock starts."""
     import ibis
 
-    from opslib.data.periods import Calendar
+    import opslib.measure.purchase_model.purchase_model  # noqa: F401
 
-    table = ibis.duckdb.connect(threads=THREADS).read_parquet(source)
-    return table, Calendar("Asia/Shanghai", 0, dt.datetime(2024, 12, 31, 16), dt.datetime(2026, 6, 30, 16))
-
-
-TASKS: dict[str, Callable[[str], Rows]] = {"survival": measure_lives, "rfm": measure_tiers, "fit": fit_customers}
-
-
-def main(task: str, folder: str) -> None:
-    """Run one once; what it imports is imported before the clock starts."""
-    import ibis
-    import lifelines
-
-    import opslib.measure.purchase_model.purchase_model
-    import opslib.measure.rfm.rfm
-    import opslib.measure.survival.survival  # noqa: F401
-
-    assert ibis.duckdb and lifelines  # loads the engines
-    report_run(TASKS[task], folder)
+    assert ibis.duckdb  # loads the engine
+    report_run(fit_customers, path)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(sys.argv[1])

@@ -26,6 +26,24 @@ class InputError(OpslibError):
     exit_code = 2
 
 
+class BusyError(OpslibError):
+    """Another command is writing in the same place; nothing was run and nothing written."""
+
+    exit_code = 4
+
+
+class EngineError(OpslibError):
+    """The database failed in the middle of a run: it went away, or refused a query."""
+
+
+class EngineLostError(EngineError):
+    """The database went away in the middle of a run: whatever is asked next would fail too."""
+
+
+class EngineUnreachableError(InputError):
+    """The database cannot be reached or read when it is opened: nothing answers, or it lets nobody in."""
+
+
 def suggest_name(name: str, known: Iterable[str]) -> str:
     """Give ` Did you mean 'x'?` for the nearest of the known names, or nothing when none is near.
 

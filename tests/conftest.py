@@ -15,7 +15,7 @@ from opslib.decide.funnel.diagnosis import FunnelDiagnosis, diagnose_funnel
 from opslib.decide.growth.model import GrowthModel, model_growth
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_BY_DEFAULT = ("slow", "browser")
+NOT_BY_DEFAULT = ("slow", "browser", "engines")
 
 # The same examples in every run, and no limit on the time of one: machines differ.
 settings.register_profile("opslib", derandomize=True, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,15 +21,19 @@ def store_fitness(fitness: DataFitness, fingerprint: str, path: Path) -> None:
     path.write_text(json.dumps({"fingerprint": fingerprint, "fitness": checked}), "utf-8")
 
 
-def recall_fitness(fingerprint: str) -> DataFitness | None:
-    """Read the check that the environment names, if it is of the same files and playbook; else None."""
+def recall_fitness(fingerprint: str | Callable[[DataFitness], str]) -> DataFitness | None:
+    """Read the check that the environment names, if it is of the same files and playbook; else None.
+
+    Args:
+        fingerprint: of the data; or how it follows from a check, where it is made of one.
+    """
     path = os.environ.get(VARIABLE)
     if not path:
         return None
     try:
         stored = json.loads(Path(path).read_text("utf-8"))
-        if stored["fingerprint"] != fingerprint:
-            return None
-        return TypeAdapter(DataFitness).validate_python(stored["fitness"], strict=False)
+        fitness: DataFitness = TypeAdapter(DataFitness).validate_python(stored["fitness"], strict=False)
+        now = fingerprint if isinstance(fingerprint, str) else fingerprint(fitness)
+        return fitness if stored["fingerprint"] == now else None
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None

@@ -162,6 +162,7 @@ def read_files(
     delimiter: str | None = None,
     header: bool | None = None,
     as_text: tuple[str, ...] = (),
+    file_column: str = "",
 ) -> ibis.Table:
     """Open files as one table of the engine; nothing is copied, except text separated by blanks.
 
@@ -171,6 +172,7 @@ def read_files(
         delimiter: the delimiter if it is known; otherwise it is detected.
         header: whether the first line holds names; otherwise it is detected.
         as_text: columns that must not be guessed as dates or numbers by the engine.
+        file_column: a further column with the path of each row's file; text separated by blanks has none.
 
     Raises:
         InputError: a file is damaged or the files do not fit together.
@@ -191,14 +193,13 @@ def read_files(
     names = [glob.escape(str(f)) for f in files]
     try:
         if form.kind == "parquet":
-            return (
-                connection.read_parquet(names, union_by_name=True)
-                if len(names) > 1
-                else connection.read_parquet(names[0])
-            )
+            options: dict[str, Any] = {"filename": file_column} if file_column else {}
+            if len(names) > 1:
+                options["union_by_name"] = True
+            return connection.read_parquet(names, **options)
         if form.delimiter == WHITESPACE:
             return _read_whitespace(connection, names, header=form.header)
-        return _read_delimited(connection, names, form, as_text)
+        return _read_delimited(connection, names, form, as_text, file_column)
     except Exception as error:
         raise InputError(explain_failure(files, form, error)) from None
 
@@ -208,7 +209,9 @@ def _describe(form: FileFormat) -> str:
     return f"{DELIMITERS.get(form.delimiter, form.delimiter)} between values, {first} in the first line"
 
 
-def _read_delimited(connection: Backend, names: list[str], form: FileFormat, as_text: tuple[str, ...]) -> ibis.Table:
+def _read_delimited(
+    connection: Backend, names: list[str], form: FileFormat, as_text: tuple[str, ...], file_column: str
+) -> ibis.Table:
     # Types come from the whole file, so that one word in line 900,000 of a column of numbers is not a crash later.
     # Nothing else is left to the engine's guess: it would skip lines until one has as many values as a broken line.
     options: dict[str, Any] = {
@@ -218,6 +221,8 @@ def _read_delimited(connection: Backend, names: list[str], form: FileFormat, as_
         options["union_by_name"] = True
     if form.gzip:
         options["compression"] = "gzip"
+    if file_column:
+        options["filename"] = file_column
     try:
         quotes = {"quote": '"', "escape": '"'}
         table = connection.read_csv(names, **options, **quotes)
@@ -230,7 +235,7 @@ def _read_delimited(connection: Backend, names: list[str], form: FileFormat, as_
             raise error from None
     overrides = {c: "VARCHAR" for c in as_text if c in table.columns}
     if overrides:
-        types = {c: _sql_type(connection, table, c) for c in table.columns} | overrides
+        types = {c: _sql_type(connection, table, c) for c in table.columns if c != file_column} | overrides
         table = connection.read_csv(names, **options, **quotes, types=types)
     return table
 

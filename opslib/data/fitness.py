@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import ibis
 import pandas as pd
 
+from opslib.data.checks import has_checked_key, list_checks, where, within, without
 from opslib.data.contract import CONTRACTS, Contract
 from opslib.data.mapping import MappedTable, list_written_days
 from opslib.data.playbook import Playbook
 from opslib.data.problems import KINDS, MEANINGS, SEVERITIES, Problem, Severity, suggest_column
 from opslib.data.rules import EARLIEST, bad_rows, future_limit, list_row_rules
 from opslib.data.settings import ColumnSource, RowRule, TableSource
-from opslib.data.swapped_dates import is_worth_a_look, list_bounds, look_for_swapped_days, word_swapped
+from opslib.data.swapped_dates import is_worth_a_look, look_for_swapped_days, word_swapped
 from opslib.errors import find_near
 from opslib.language import join_words, mark, say
 
@@ -99,13 +101,16 @@ def _pad(text: str, width: int) -> str:
     return text + gap if width > 0 else gap + text
 
 
-def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) -> tuple[TableProfile, list[Problem]]:
+def check_table(
+    mapped: MappedTable, source: TableSource, playbook: Playbook, *, found: Mapping[str, Any] | None = None
+) -> tuple[TableProfile, list[Problem]]:
     """Check one table against its contract in one pass (a second look only fetches examples of what is wrong).
 
     Args:
         mapped: the table as expressions over the user's own.
         source: its entry in the playbook.
         playbook: for the date after which times are an error.
+        found: the values of `list_checks`, where they are known already.
 
     Returns:
         The table's profile and its problems.
@@ -113,33 +118,12 @@ def check_table(mapped: MappedTable, source: TableSource, playbook: Playbook) ->
     name = mapped.contract.table
     problems = _check_shape(mapped, source)
     bad = list_row_rules(mapped, source, playbook)
-    kept = mapped.kept
-    left = _without(bad_rows(mapped, source, playbook), kept)
-    aggregates: dict[str, Any] = {"rows": mapped.raw.count()}
-    aggregates["kept"] = kept.sum().fill_null(0) if kept is not None else mapped.raw.count()
-    aggregates["left"] = left.sum().fill_null(0) if left is not None else mapped.raw.count()
-    for key, (_, _, condition) in bad.items():
-        aggregates[key] = _within(condition, kept).sum().fill_null(0)
-    for column, zoned in mapped.zoned_text.items():
-        plain = mapped.columns[column].notnull() & ~zoned
-        aggregates[f"plain|{column}"] = _within(plain, kept).sum().fill_null(0)
-    unique = mapped.columns.get(mapped.contract.unique or "")
-    check_key = unique is not None and source.rows != "lines"
-    if check_key:
-        distinct = _where(unique, left)
-        aggregates["keys"] = distinct.nunique()
-        aggregates["filled"] = distinct.count()
+    left = without(bad_rows(mapped, source, playbook), mapped.kept)
+    check_key = has_checked_key(mapped, source)
     times = [c for c in mapped.contract.time_columns if c in mapped.columns]
-    for column in times:
-        # A time in the year 2099 is counted as an error, and does not stretch the calendar.
-        wrong = [bad[key][2] for rule in ("future_time", "absurd_time") if (key := f"{rule}|{column}") in bad]
-        moment = _where(mapped.columns[column].cast("timestamp(6)"), _without(wrong, left))
-        aggregates |= {f"first_at|{column}": moment.min(), f"last_at|{column}": moment.max()}
-        aggregates[f"within_day|{column}"] = (moment.cast("date").cast("timestamp(6)") != moment).sum().fill_null(0)
-    written = {c: _where(day, kept) for c, day in list_written_days(mapped, source).items()}
-    for column, day in written.items():
-        aggregates |= list_bounds(column, day)
-    found = mapped.raw.aggregate(**aggregates).to_pandas().iloc[0]
+    written = {c: where(day, mapped.kept) for c, day in list_written_days(mapped, source).items()}
+    if found is None:
+        found = mapped.raw.aggregate(**list_checks(mapped, source, playbook)).to_pandas().iloc[0].to_dict()
 
     rows, count, remaining = (int(found[k]) for k in ("rows", "kept", "left"))
     if remaining == 0:
@@ -350,7 +334,7 @@ def _find_examples(mapped: MappedTable, rule: str, column: str, condition: Any) 
         keys = (c.name for c in mapped.contract.columns if c.kind in ("key", "timestamp", "date") and c.name != column)
         beside = next((c for c in keys if c in mapped.raw_columns), None)
         shown |= {beside: mapped.raw_columns[beside]} if beside else {}
-    rows = mapped.raw.filter(_within(condition, mapped.kept)).select(**shown).distinct()
+    rows = mapped.raw.filter(within(condition, mapped.kept)).select(**shown).distinct()
     rows = rows.order_by(rows.columns).limit(EXAMPLES)
     texts = []
     for record in rows.select(**{c: rows[c].cast("string") for c in rows.columns}).to_pandas().to_dict("records"):
@@ -361,21 +345,6 @@ def _find_examples(mapped: MappedTable, rule: str, column: str, condition: Any) 
         else:
             texts.append(say("the row with {values}", values=others) if others else say("an empty row"))
     return tuple(texts)
-
-
-def _within(condition: Any, kept: Any) -> Any:
-    return condition if kept is None else condition & kept
-
-
-def _without(conditions: list[Any], kept: Any) -> Any:
-    """True for rows that are kept and meet none of the conditions; None where that is all."""
-    if not conditions:
-        return kept
-    return _within(~ibis.or_(*(c.fill_null(False) for c in conditions)), kept)
-
-
-def _where(value: Any, kept: Any) -> Any:
-    return value if kept is None else kept.ifelse(value, None)
 
 
 def _to_datetime(value: Any) -> dt.datetime | None:

@@ -37,7 +37,6 @@ def drop_unused(data: Data) -> None:
 
 def interrupt_queries(data: Data) -> None:
     """End the query that runs on a connection, if one does and the engine can; its thread gets an error."""
-    engine = getattr(data.connection, "con", None)
-    # DuckDB's way; other engines finish their query, and the result is thrown away.
+    # Postgres's backend has it, DuckDB's its connection; others finish their query, and the result is thrown away.
     with contextlib.suppress(Exception):
-        engine.interrupt()  # type: ignore[union-attr]
+        (data.connection if hasattr(data.connection, "interrupt") else data.connection.con).interrupt()

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import ibis
 
+from opslib.data.engines.capabilities import find_capabilities
 from opslib.errors import InputError
 
 DAY = dt.timedelta(days=1)
@@ -169,7 +170,7 @@ class Calendar:
 def divide_whole(number: Any, by: int) -> Any:
     """Divide a whole-number expression that is not negative, without the remainder."""
     # Ibis writes // as a division of floating-point numbers and a floor, which takes DuckDB twice as long.
-    return _divide(number, by) if ibis.get_backend(number).name == "duckdb" else number // by
+    return _divide(number, by) if find_capabilities(number).whole_division else number // by
 
 
 @ibis.udf.scalar.builtin(name="divide")

@@ -73,9 +73,18 @@ class Company(Settings):
 
 
 class DataSettings(Settings):
-    """Where all tables live when they are not files."""
+    """Where all tables live when they are not files, and what the engine may take and keep."""
 
     url: str | None = Field(None, description="a DuckDB file or a database URL; empty: files beside the playbook")
+    scratch: str | None = Field(
+        None, description="a schema of the Postgres database in which tables may be kept while a command runs"
+    )
+    rollups: str | None = Field(
+        None, description="a folder in which what was counted of past days is kept, so that a night costs the new day"
+    )
+    memory_gb: float | None = Field(
+        None, gt=0, le=100_000, description="memory that the embedded engine may take; empty: 8, or half of what there is"
+    )
 
 
 class Activity(Settings):
@@ -258,6 +267,11 @@ class Playbook(Settings):
     def folder(self) -> Path:
         """The folder that relative paths start from."""
         return self.path.parent
+
+    @property
+    def rollups_folder(self) -> Path | None:
+        """The folder of the rollups; None where none are kept."""
+        return None if self.data.rollups is None else self.folder / Path(self.data.rollups).expanduser()
 
     @property
     def week_start(self) -> int:

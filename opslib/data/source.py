@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from opslib.data.mapping import MappedTable, map_table
 from opslib.data.periods import DAY, Calendar, Period, Quarter
 from opslib.data.playbook import Playbook, load_playbook
 from opslib.data.problems import INACTIVE, report_activity
+from opslib.data.rollups.store import Rollups, attach_rollups
 from opslib.data.rules import bad_rows, future_limit
 from opslib.data.subscribers import NAME_A_DAY, NO_TIME, WITHOUT_USERS, describe_subscribers, list_users
-from opslib.errors import InputError, suggest_name
+from opslib.errors import EngineError, EngineUnreachableError, InputError, suggest_name
 
 # A last day counts as full when something happened in its last hour.
 FULL_DAY_HOUR = 23
@@ -52,7 +53,9 @@ def open_data(playbook: str | Path | Playbook = "playbook.toml") -> Data:
     mapped = {}
     for name, source in playbook.tables.items():
         mapped[name] = map_table(name, open_table(connection, name, source, playbook), source)
-    return Data(playbook, connection, mapped)
+    data = Data(playbook, connection, mapped)
+    data.rollups = attach_rollups(connection, playbook)
+    return data
 
 
 class Data:
@@ -63,6 +66,7 @@ class Data:
         connection: the Ibis connection.
         mapped: table name -> its mapping from the user's own columns.
         memory: what `data.memory.remember` keeps.
+        rollups: what is known of past days already; None where nothing is, or of other files than these.
     """
 
     def __init__(self, playbook: Playbook, connection: Any, mapped: dict[str, MappedTable]) -> None:
@@ -70,6 +74,7 @@ class Data:
         self.connection = connection
         self.mapped = mapped
         self.memory: OrderedDict[Hashable, tuple[Any, ...]] = OrderedDict()
+        self.rollups: Rollups | None = None
         self._tables: dict[str, ir.Table] = {}
 
     def has(self, *tables: str) -> bool:
@@ -120,15 +125,32 @@ class Data:
     @cached_property
     def fitness(self) -> DataFitness:
         """The contract check of all tables, run once; a report hands its own to its kernels."""
-        if self.playbook.data.url is None and (known := recall_fitness(self.fingerprint)) is not None:
+        if self.rollups is not None:
+            return self.rollups.read_fitness()
+        known = recall_fitness(lambda stored: self.fingerprint if self.playbook.data.url is None else self._sign(stored))
+        if known is not None:
             return known
+        return self.check_fitness()
+
+    def check_fitness(self, checked: Mapping[str, tuple[TableProfile, list[Problem]]] | None = None) -> DataFitness:
+        """Check all tables.
+
+        Args:
+            checked: tables that are checked already, each with its profile and problems.
+
+        Raises:
+            InputError: a table cannot be read.
+        """
         profiles: dict[str, TableProfile] = {}
         problems: list[Problem] = []
         for name, mapped in self.mapped.items():
             try:
-                profiles[name], found = check_table(mapped, self.playbook.tables[name], self.playbook)
+                known = (checked or {}).get(name)
+                profiles[name], found = known or check_table(mapped, self.playbook.tables[name], self.playbook)
             except InputError:
                 raise
+            except EngineError as error:
+                raise EngineUnreachableError(f"Table {name} cannot be read: {error}") from None
             except Exception as error:
                 raise InputError(f"Table {name} cannot be read: {self._explain(name, error)}") from None
             problems += found
@@ -172,21 +194,23 @@ class Data:
         named = list(dict.fromkeys((*activity.events, *activity.except_events)))
         if not named or self.activity_name != "events":
             return []
-        events = self.table("events").event
-        inside = events.isin(activity.events) if activity.events else ibis.literal(True)
-        outside = events.isin(activity.except_events) if activity.except_events else ibis.literal(False)
-        counts = {str(i): (events == name).sum().fill_null(0) for i, name in enumerate(named)}
-        found = self.execute(self.table("events").aggregate(active=(inside & ~outside).sum().fill_null(0), **counts))
+        events = self.event_counts
+        counts = {str(i): events.rows.sum(where=events.event == name).fill_null(0) for i, name in enumerate(named)}
+        active = events.rows.sum(where=self.is_active(events)).fill_null(0)
+        found = self.execute(events.aggregate(active=active, **counts))
         absent = [name for i, name in enumerate(named) if not found[str(i)][0]]
         nobody = not found["active"][0]
         if not absent and not nobody:
             return []
-        known = self.execute(self.table("events").group_by("event").aggregate(rows=lambda t: t.count()))
+        known = self.execute(events)
         known = known.sort_values(["rows", "event"], ascending=[False, True])["event"].dropna().tolist()
         return [report_activity(absent, known, profiles["events"].kept, nobody=nobody)]
 
     def _check_users_known(self, profile: TableProfile) -> list[Problem]:
-        ids = self.table(profile.table).group_by("user_id").aggregate(rows=lambda t: t.count())
+        if self.rollups is not None and profile.table == self.activity_name:
+            ids = self.rollups.users.select("user_id", rows="rows_count")
+        else:
+            ids = self.table(profile.table).group_by("user_id").aggregate(rows=lambda t: t.count())
         strangers = ids.anti_join(self.table("users"), "user_id")
         rows = int(self.execute(strangers.rows.sum().fill_null(0)))
         if not rows:
@@ -303,14 +327,26 @@ class Data:
                 "Nobody's activity is known: that takes a table events (user, time, event) or orders (user, time, "
                 "amount). Name one under [tables] in the playbook."
             )
-        table, activity = self.table(self.activity_name), self.playbook.activity
-        if self.activity_name == "events":
-            if activity.events:
-                table = table.filter(table.event.isin(activity.events))
-            if activity.except_events:
-                table = table.filter(table.event.notin(activity.except_events))
+        if self.rollups is not None:
+            return self.rollups.active_days
+        table = self.table(self.activity_name)
+        if self.playbook.activity.events or self.playbook.activity.except_events:
+            table = table.filter(self.is_active(table))
         day = self.calendar.local_day(table.ts)
         return self._keep(table.select(user_id=table.user_id, day=day).distinct())
+
+    def is_active(self, table: ir.Table) -> Any:
+        """Whether a row of the activity table makes its user active that day, as the playbook says."""
+        activity = self.playbook.activity
+        inside = table.event.isin(activity.events) if activity.events else ibis.literal(True)
+        return inside & table.event.notin(activity.except_events) if activity.except_events else inside
+
+    @property
+    def event_counts(self) -> ir.Table:
+        """event, rows: how often each event occurs."""
+        if self.rollups is not None and self.activity_name == "events":
+            return self.rollups.events
+        return self.table("events").group_by("event").aggregate(rows=lambda t: t.count())
 
     @cached_property
     def attributes(self) -> ir.Table:
@@ -375,16 +411,21 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the playbook and of each file (large files: size, head and tail)."""
+        """A hash of the playbook and of each file (large files: size, head and tail); of what a database holds."""
+        if self.playbook.data.url is not None:
+            return self._sign(self.fitness)
         digest = hashlib.sha256(self.playbook.path.read_bytes())
-        if self.playbook.data.url is None:
-            for name, source in sorted(self.playbook.tables.items()):
-                for file in find_files(source.source, self.playbook.folder):
-                    digest.update(f"{name}/{file.name}/{file.stat().st_size}".encode())
-                    digest.update(_sample_bytes(file))
-        else:
-            for profile in self.fitness.profiles:
-                digest.update(repr(profile).encode())
+        for name, source in sorted(self.playbook.tables.items()):
+            for file in find_files(source.source, self.playbook.folder):
+                digest.update(f"{name}/{file.name}/{file.stat().st_size}".encode())
+                digest.update(_sample_bytes(file))
+        return digest.hexdigest()
+
+    def _sign(self, fitness: DataFitness) -> str:
+        """A hash of the playbook and of what a check found in a database."""
+        digest = hashlib.sha256(self.playbook.path.read_bytes())
+        for profile in fitness.profiles:
+            digest.update(repr(profile).encode())
         return digest.hexdigest()
 
 

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import ibis
-import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
+from opslib.data.engines.capabilities import find_capabilities
 from opslib.data.periods import DAY, Calendar
 from opslib.measure.activity import label_segments
 from opslib.measure.grains import Grain, count_periods, floor_day, index_days, index_times
@@ -182,7 +182,7 @@ def count_cohorts(starts: ir.Table, returns: ir.Table | None, question: Question
 
 
 def _packs(came: ir.Table, question: Question) -> bool:
-    return question.minimum == 1 and bool(ibis.get_backend(came).has_operation(ops.BitOr))
+    return question.minimum == 1 and find_capabilities(came).bit_masks
 
 
 def _place(table: ir.Table, clock: Clock) -> ir.Table:

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import ibis
-import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
+from opslib.data.engines.capabilities import find_capabilities
 from opslib.data.periods import Calendar, Period
 from opslib.measure.activity import (
     MONTH_DAYS,
@@ -112,7 +112,7 @@ def account_growth(
         inside = active_days.ts < ibis.timestamp(calendar.day_start(span.end))
     keys = [by] if by else []
     placed = active_days.filter(inside).select("user_id", *keys, at=at)
-    masked = len(starts) <= MOST_MASKED_PERIODS and ibis.get_backend(active_days).has_operation(ops.BitOr)
+    masked = len(starts) <= MOST_MASKED_PERIODS and find_capabilities(active_days).bit_masks
     count = _count_masks if masked else _count_rows
     segments = count(placed, len(starts), keys)
     if not by:

@@ -16,14 +16,13 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opslib.errors import InputError, OpslibError
+from opslib.data.lock import lock_folder
+from opslib.errors import InputError
 from opslib.language import get_language, say
 from opslib.run.folder import REPORT_KIND, is_report, remove_leftovers
 
@@ -31,17 +30,9 @@ if TYPE_CHECKING:
     from opslib.data.source import Data
     from opslib.parameters import NotebookParameters
 
-LOCK = ".lock"
 MANIFEST = "manifest.json"
 LATEST = "latest"
 SHORT = 8
-POLL_SECONDS = 0.2
-
-
-class BusyError(OpslibError):
-    """Another command is writing the same archive; nothing was run and nothing written."""
-
-    exit_code = 4
 
 
 @dataclass(frozen=True)
@@ -128,22 +119,14 @@ def lock_archive(root: Path, *, wait_seconds: float = 0) -> Iterator[None]:
     Raises:
         BusyError: another command has it, and kept it as long as we were to wait.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        deadline = time.monotonic() + wait_seconds
-        while not _try_lock(handle):
-            if time.monotonic() >= deadline:
-                raise BusyError(
-                    f"Another opslib command is writing to {root}. Nothing was done; run this one again later, or let "
-                    "it wait with --wait SECONDS."
-                )
-            time.sleep(min(POLL_SECONDS, max(0.01, deadline - time.monotonic())))
+    busy = (
+        f"Another opslib command is writing to {root}. Nothing was done; run this one again later, or let it wait with "
+        "--wait SECONDS."
+    )
+    with lock_folder(root, busy=busy, wait_seconds=wait_seconds):
         for left in root.glob("*/*/.*.partial"):
             remove_leftovers(left.parent / left.name[1:].rsplit(".", 2)[0])
         yield
-    finally:
-        os.close(handle)
 
 
 def list_runs(root: Path) -> list[StoredRun]:
@@ -246,18 +229,3 @@ def _point_latest(link: Path, out: Path) -> None:
         beside.unlink(missing_ok=True)
         beside.symlink_to(out.relative_to(link.parent), target_is_directory=True)
         beside.replace(link)
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from opslib import __version__
+from opslib.data.engines import close_engines
 from opslib.errors import OpslibError
 from opslib.run.commands import BAD_INPUT, RULE_FIRED, report, say, watch
 from opslib.run.training import training
@@ -172,6 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()
+        close_engines()
         os._exit(code)
     sys.exit(code)
 
@@ -196,7 +198,7 @@ def _run(arguments: list[str], result: dict[str, Any]) -> int:
         result["error"] = str(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as stop:
-        say("error: interrupted; nothing was written")
+        say("error: interrupted; what was not finished was not written")
         result["error"] = "interrupted"
         return stop.exit_code if isinstance(stop, _Terminated) else INTERRUPTED
     except Exception as error:

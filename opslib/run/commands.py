@@ -85,6 +85,7 @@ def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="a parameter by name; like its flag")
 @click.option("--view", default="", metavar="NAME", help="a view of the playbook: its notebook and its parameters")
+@click.option("--quarters", metavar="A[:B]", help="make what is missing of quarters such as 2025Q1:2026Q2, dated")
 @add_run_options
 @click.pass_context
 def report(
@@ -99,8 +100,8 @@ def report(
 ) -> None:
     """Run notebooks (default all) and write a report that opens without a network.
 
-    With --as-of, --catch-up, --keep, --force or --archive it goes into an archive by day, and what is
-    done there already is left alone.
+    With --as-of, --quarters, --catch-up, --keep, --force or --archive it goes into an archive by day, and
+    what is done there already is left alone.
     """
     from opslib.run.forkserver import open_fork_server
     from opslib.run.progress import choose_progress
@@ -114,7 +115,7 @@ def report(
         from opslib.run.report import make_report
         from opslib.run.schedule import make_runs
 
-        schedule = read_schedule(out, texts.get("as_of", ""), options)
+        schedule = read_schedule(out, texts, options)
         names: Sequence[str] = notebooks
         if view:
             names, texts = apply_view(view, notebooks, texts)
@@ -124,11 +125,10 @@ def report(
         }  # fmt: skip
         if schedule:
             runs = make_runs(schedule, names, texts, **common)
-            made = None
         else:
             made = make_report(names, texts, out=out, **common)
-    if made is None:
-        finish_runs(ctx, runs)
+    if schedule:
+        finish_runs(ctx, runs, schedule)
     else:
         say(f"Report: {made.index}")
         ctx.find_root().obj = {**summarize_report(made), "alerts": find_alerts([made])}
@@ -140,6 +140,7 @@ def report(
 @click.option("--as-of", default="", help="last day as an ISO date; default the last full day of the data")
 @click.option("--segment", default="", help="one group of users such as channel:search")
 @click.option("--lang", default="", help="language of the report: en or zh; default the playbook's")
+@click.option("--days", metavar="A[:B]", help="make what is missing of days such as 2026-01-01:2026-03-31, dated")
 @add_run_options
 @click.option("--exit-code", is_flag=True, help="end with 3 when a rule fires")
 @click.pass_context
@@ -164,18 +165,17 @@ def watch(
         from opslib.run.watch import make_dated_watch, make_watch
 
         texts = {"playbook": playbook, "as_of": as_of, "segment": segment, "lang": lang}
-        schedule = read_schedule(out, as_of, options)
+        schedule = read_schedule(out, texts, options)
         common: dict[str, Any] = {
             "notebooks": folder, "workers": workers, "server": server,
             "on_progress": progress.show_notebook, "on_stage": progress.show_stage,
         }  # fmt: skip
         if schedule:
             runs = make_dated_watch(schedule, texts, **common)
-            made = None
         else:
             made = make_watch(texts, out=out, **common)
-    if made is None:
-        finish_runs(ctx, runs, is_watch=True, exit_code=exit_code)
+    if schedule:
+        finish_runs(ctx, runs, schedule, is_watch=True, exit_code=exit_code)
     else:
         say(f"{describe_rules(made)}. Report: {made.index}")
         for problem in made.problems:
@@ -184,23 +184,36 @@ def watch(
         ctx.exit(made.exit_code or (RULE_FIRED if exit_code and made.rules else 0))
 
 
-def read_schedule(out: Path | None, as_of: str, options: Mapping[str, Any]) -> Schedule | None:
+def read_schedule(out: Path | None, texts: Mapping[str, str], options: Mapping[str, Any]) -> Schedule | None:
     """Tell whether reports by day are asked for, and which.
 
     Raises:
-        InputError: an option of the archive beside `--out`, or a span that cannot be read.
+        InputError: an option of the archive beside `--out`, periods by name beside what else says which, or a span
+            that cannot be read.
     """
+    from opslib.run.backfill import read_days, read_quarters
     from opslib.run.schedule import Schedule, read_keep
 
+    as_of, quarters, days = texts.get("as_of", ""), options.get("quarters"), options.get("days")
     names = ("archive", "catch_up", "keep", "force")
     given = [f"--{name.replace('_', '-')}" for name in names if options.get(name)]
-    if out is not None:
+    if quarters is not None or days is not None:
+        option = "--days" if quarters is None else "--quarters"
+        rivals = {"--as-of": as_of, "--quarter": texts.get("quarter"), "--out": out}
+        beside = [name for name in given if name in ("--catch-up", "--keep")]
+        beside += [name for name, value in rivals.items() if value]
+        if beside:
+            raise InputError(
+                f"{option} makes a dated report of each of its {option.strip('-')}, which {beside[0]} does not go "
+                "with. Leave out one of them."
+            )
+    elif out is not None:
         if given:
             raise InputError(
                 f"{given[0]} is for dated reports, and --out names the folder of a single one. Leave out one of them."
             )
         return None
-    if not given and not as_of:
+    elif not given and not as_of:
         return None
     return Schedule(
         as_of=as_of,
@@ -209,6 +222,8 @@ def read_schedule(out: Path | None, as_of: str, options: Mapping[str, Any]) -> S
         keep_days=read_keep(options["keep"]),
         force=options["force"],
         wait_seconds=options["wait"],
+        quarters=None if quarters is None else read_quarters(quarters),
+        days=None if days is None else read_days(days),
     )
 
 
@@ -229,7 +244,12 @@ def apply_view(name: str, notebooks: Sequence[str], texts: Mapping[str, str]) ->
 
 
 def finish_runs(
-    ctx: click.Context, runs: Sequence[DatedRun], *, is_watch: bool = False, exit_code: bool = False
+    ctx: click.Context,
+    runs: Sequence[DatedRun],
+    schedule: Schedule,
+    *,
+    is_watch: bool = False,
+    exit_code: bool = False,
 ) -> None:
     """Say what became of dated runs, and end with the worst of their exit codes."""
     from opslib.run.schedule import find_worst
@@ -238,24 +258,50 @@ def finish_runs(
     codes = []
     for run in runs:
         code = run.exit_code
-        about: dict[str, Any] = {"as_of": run.day.isoformat(), "done_before": run.done_before}
+        about: dict[str, Any] = {"period": run.label, "as_of": run.day.isoformat(), "done_before": run.done_before}
         if run.report is None:
-            say(f"{run.day}: error: {run.error}")
+            say(f"{run.label}: error: {run.error}")
             about |= {"exit_code": code, "error": run.error}
         else:
             said = f"{describe_rules(run.report)}. " if is_watch else ""
-            say(f"{run.day}: {said}{'Done already' if run.done_before else 'Report'}: {run.report.index}")
+            say(f"{run.label}: {said}{'Done already' if run.done_before else 'Report'}: {run.report.index}")
             for problem in run.report.problems:
-                say(f"{run.day}: Not opened: {problem}")
+                say(f"{run.label}: Not opened: {problem}")
             code = code or (RULE_FIRED if exit_code and run.report.rules else 0)
             summary = summarize_watch(run.report) if is_watch else summarize_report(run.report)
             about |= {"exit_code": code, **summary}
         codes.append(code)
         summaries.append(about)
+    for line in sum_up(runs, schedule):
+        say(line)
     # The last day's stands on top, as if it had been the only one.
     shown = {k: v for k, v in summaries[-1].items() if k not in ("exit_code", "error")}
     ctx.find_root().obj = {**shown, "runs": summaries, "alerts": find_run_alerts(runs)}
     ctx.exit(find_worst(codes))
+
+
+def sum_up(runs: Sequence[DatedRun], schedule: Schedule) -> list[str]:
+    """Say at the end of several runs which failed, why, and what to run then; and which are no longer up to date."""
+    from opslib.run.alert import shorten
+
+    lines = []
+    failed = [run for run in runs if run.exit_code]
+    if failed and len(runs) > 1:
+        lines.append(f"{len(failed)} of {len(runs)} failed:")
+        for run in failed:
+            causes = run.report.causes if run.report else {}
+            parts = [f"{name} did not finish: {cause}" for name, cause in causes.items() if cause]
+            lines.append(f"  {run.label}: {shorten('; '.join(parts) or run.error)}")
+        # The same command would begin with those that went well.
+        again = " for these alone" if schedule.force else "; what is done is left alone"
+        lines.append(f"To try again, run the same command{again}.")
+    old = [run.label for run in runs if run.outdated]
+    if schedule.named and old:
+        lines.append(
+            f"{len(old)} of {len(runs)} stay as they were made before data, playbook, notebooks or opslib changed: "
+            f"{shorten(', '.join(old))}. --force makes them again."
+        )
+    return lines
 
 
 def find_run_alerts(runs: Sequence[DatedRun]) -> list[Any]:

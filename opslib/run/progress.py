@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -55,6 +56,7 @@ class BarProgress:
             TextColumn("{task.fields[state]}", markup=False), TimeElapsedColumn(), console=self._console,
         )  # fmt: skip
         self._tasks: dict[str, Any] = {}
+        self._ended: set[str] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> BarProgress:
@@ -73,6 +75,8 @@ class BarProgress:
     def show_notebook(self, progress: Progress) -> None:
         """Move a notebook's bar."""
         with self._lock:
+            if progress.name in self._ended:
+                self._clear()
             if progress.name not in self._tasks:
                 self._tasks[progress.name] = self._bars.add_task(progress.name, total=progress.total or 1, state="")
             ended = progress.state in ("done", "failed")
@@ -81,8 +85,15 @@ class BarProgress:
             self._bars.update(task, completed=done, state=progress.state)
             if ended:
                 self._bars.stop_task(task)
+                self._ended.add(progress.name)
         if progress.state == "failed":
             self._console.print(describe_progress(progress), markup=False, highlight=False)
+
+    def _clear(self) -> None:
+        """Take the bars away that ended: a notebook that runs again does so for the next day or quarter."""
+        for name in self._ended:
+            self._bars.remove_task(self._tasks.pop(name))
+        self._ended.clear()
 
 
 def choose_progress() -> PlainProgress | BarProgress:
@@ -95,3 +106,20 @@ def describe_progress(progress: Progress) -> str:
     if progress.state == "failed":
         return f"{progress.name}: failed after {progress.seconds:.1f} s. {progress.cause}"
     return f"{progress.name}: done in {progress.seconds:.1f} s"
+
+
+def describe_left(seconds: Sequence[float], *, runs: int) -> list[str]:
+    """Say how long so many runs will take, from how long others took; nothing where there are none.
+
+    >>> describe_left([], runs=6), describe_left([3, 5], runs=2), describe_left([60, 90], runs=4)
+    ([], ['about 10 s left'], ['about 5 min left'])
+    >>> describe_left([600], runs=13)
+    ['about 2 h 10 min left']
+    """
+    if not seconds:
+        return []
+    expected = sum(seconds) / len(seconds) * runs
+    if expected < 55:
+        return [f"about {max(round(expected, -1), 10):.0f} s left"]
+    hours, minutes = divmod(round(expected / 60), 60)
+    return [f"about {f'{hours} h ' if hours else ''}{minutes} min left"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opslib.data.periods import Quarter
-from opslib.errors import InputError
+from opslib.errors import EngineError, EngineLostError, EngineUnreachableError, InputError
 from opslib.language import get_language, join_words, say, speak
 from opslib.parameters import (
     NOTEBOOKS,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from opslib.run.publish import Chapter, Facts
 
 MOST_PROBLEMS_NAMED = 20
+# How the cause of a notebook begins whose database went away.
+LOST_ENGINE = (EngineLostError.__name__, EngineUnreachableError.__name__)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def make_report(
 
     Raises:
         InputError: parameters, destination or data are refused; nothing was run and nothing written.
+        EngineError: the database failed in the middle; nothing was written.
     """
     from opslib.data.checked import store_fitness
     from opslib.run.publish import list_fired
@@ -151,9 +154,11 @@ def make_report(
             runs = [Run(slug, model) for slug, model in parameters.items()]
             kitchen = Kitchen(folder, facts, partial, ready, workers, server, on_progress)
             chapters, opened = kitchen.run_chapters(runs, data, follow)
+            check_engine(chapters)
             if opened:
                 on_stage(f"Running {len(opened)} investigation{'s' * (len(opened) != 1)}")
                 chapters += kitchen.run_chapters(opened, data, None)[0]
+                check_engine(chapters)
             clock.lap("notebooks")
             (partial / CHECKED_FILE).unlink()
             exit_code = int(any(not chapter.outcome.ok for chapter in chapters))
@@ -221,17 +226,22 @@ def share_parameters(
 
 
 def open_input(parameters: Mapping[str, NotebookParameters]) -> Data:
-    """Open the data and check their contract.
+    """Open the data and check their contract; rollups, where the playbook keeps some, are brought up to date first.
 
     Raises:
         InputError: the data do not open or are unfit.
+        BusyError: another command is bringing the rollups up to date, and does not end.
     """
+    from opslib.data.playbook import load_playbook
+    from opslib.data.rollups.update import update_rollups
     from opslib.data.source import open_data
 
     playbooks = {model.playbook for model in parameters.values()}
     if len(playbooks) != 1:
         raise InputError(f"One report has one playbook, not {len(playbooks)}: {', '.join(sorted(playbooks))}.")
-    data = open_data(playbooks.pop())
+    playbook = load_playbook(playbooks.pop())
+    update_rollups(playbook)
+    data = open_data(playbook)
     if data.fitness.verdict == "unfit":
         problems = [str(problem) for problem in data.fitness.problems if problem.severity == "unfit"]
         shown = "".join(f"\n  - {problem}" for problem in problems[:MOST_PROBLEMS_NAMED])
@@ -324,6 +334,22 @@ def slugify(name: str) -> str:
     ('acme-söhne-北京', 'report')
     """
     return re.sub(r"[\W_]+", "-", name.lower()).strip("-")[:60] or "report"
+
+
+def check_engine(chapters: Sequence[Chapter]) -> None:
+    """Refuse to go on when the database went away meanwhile, or answered no notebook: no report is better than that.
+
+    Raises:
+        EngineError: the first cause.
+    """
+    causes = [chapter.outcome.cause for chapter in chapters]
+    lost = [cause for cause in causes if cause.startswith(LOST_ENGINE)]
+    if not lost and not all(cause.startswith(EngineError.__name__) for cause in causes):
+        return
+    first = [cause for cause in lost or causes if cause][:1]
+    if first:
+        message = re.sub(r" \(code cell \d+\)$", "", first[0].partition(": ")[2])
+        raise EngineError(f"{message} No report was written; an earlier one stands as it was.")
 
 
 class _Clock:

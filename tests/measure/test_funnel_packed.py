@@ -106,7 +106,8 @@ def test_pieces_batches_and_users_in_parts_change_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(funnel_packed, "BATCH", 64)
     assert len(read(table).packed.lines) > 5
     assert [results(table, "packed", o) for o in tried] == expected
-    monkeypatch.setattr(funnel_attempts, "MOST_BYTES", funnel_attempts.BYTES_PER_EVENT * 220)
+    part = funnel_attempts.BYTES_PER_EVENT * 220 / funnel_attempts.PART_OF_MEMORY
+    monkeypatch.setattr(funnel_attempts, "read_memory_limit", lambda engine: part)
     for one in (table, named):
         parted = read(one)
         assert isinstance(parted, PartedAttempts)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import pandas as pd
 
 from opslib.data.contract import CONTRACTS
 from opslib.data.memory import remember
 from opslib.data.operations import RuleGrain, check_metric
+from opslib.data.periods import DAY, Period
+from opslib.data.rollups.frames import load_frame, save_frame
 from opslib.data.source import Data
 from opslib.decide.funnel.path import choose_path, gather_events
 from opslib.decide.scope import Scope
@@ -132,51 +136,129 @@ class SeriesReader:
             return self.find_gaps("activity")
         if name == "activity":
             return find_gaps(self._view().windows["dau_count"].to_numpy())
-        grid = Grid(self.span)
-        rows = grid.clip(self.cut(name))
-        return find_gaps(grid.count(rows, rows=rows.count())["rows"].to_numpy())
 
-    def cut(self, name: str) -> ir.Table:
-        """A table up to `as_of` with the local day of each row; "activity": user_id and day."""
+        def count(grid: Grid) -> pd.DataFrame:
+            rows = grid.clip(self.cut(name, since=grid.span.start))
+            return grid.count(rows, rows=rows.count())
+
+        rows = self.count(("rows", name), Grid(self.span), count, tables=(name,))
+        return find_gaps(rows["rows"].to_numpy())
+
+    def count(
+        self,
+        name: tuple[Any, ...],
+        grid: Grid,
+        count: Callable[[Grid], pd.DataFrame],
+        *,
+        tables: Sequence[str],
+        back_days: int = 0,
+        ahead_days: int = 0,
+    ) -> pd.DataFrame:
+        """Count a frame by period and group; where rollups are kept, only what they do not know yet.
+
+        Args:
+            name: what is counted, with all that it depends on beside the grid and the data.
+            grid: the periods and groups.
+            count: counts the frame of a grid; asked for a part, it reads no rows of earlier days than it needs.
+            tables: what it is counted of: activity, events, ..., users.
+            back_days: so many days before a period its counts look back.
+            ahead_days: so many days after a period its counts still change.
+        """
+        rollups = self.data.rollups
+        if rollups is None:
+            return count(grid)
+        groups = grid.groups if grid.by else ()
+        key = (*name, grid.grain, grid.week_start, grid.span.start.isoformat(), grid.by, groups)
+        kept = load_frame(rollups, key)
+        known = 0
+        if kept is not None:
+            names = tuple(self.data.activity_name if t == "activity" else t for t in tables)
+            changed = rollups.find_first_change(
+                names, since=kept.version, end=kept.end, day_start=self.data.calendar.day_start
+            )
+            final = min(kept.end, grid.span.end, changed)
+            known = sum((final - end).days >= ahead_days for end in grid.starts[1:])
+        if kept is None or known == 0:
+            frame = count(grid)
+        elif known == grid.number:
+            return kept.frame.iloc[: known * len(grid.groups)].reset_index(drop=True)
+        else:
+            start = max(grid.span.start, grid.starts[known] - back_days * DAY)
+            part = count(replace(grid, span=Period(start, grid.span.end, grid.span.label)))
+            rows = len(grid.groups)
+            frame = pd.concat(
+                [kept.frame.iloc[: known * rows], part.iloc[len(part) - (grid.number - known) * rows :]],
+                ignore_index=True,
+            )
+        if kept is None or grid.span.end >= kept.end:
+            save_frame(rollups, key, frame, end=grid.span.end)
+        return frame
+
+    def cut(self, name: str, *, since: dt.date | None = None) -> ir.Table:
+        """A table up to `as_of` with the local day of each row; "activity": user_id and day.
+
+        Args:
+            name: the table.
+            since: days before need not be there, but may be.
+        """
+        later = since is not None and since > self.span.start
         if name == "activity":
             days = self.data.active_days
-            return days if self.as_of == self.data.as_of else days.filter(days.day < self.span.end)
+            days = days if self.as_of == self.data.as_of else days.filter(days.day < self.span.end)
+            return days.filter(days.day >= since) if later else days
         table = self.data.table(name)
         if name == "spend":
             return table.filter(table.date < self.span.end).mutate(day=table.date)
         time = CONTRACTS[name].time_column
         known = table.filter(table[time] < self.end)
+        if since is not None and later:
+            known = known.filter(known[time] >= ibis.timestamp(self.data.calendar.day_start(since)))
         return known.mutate(day=self.data.calendar.local_day(known[time]))
 
-    @cached_property
-    def returns(self) -> ir.Table:
-        """user_id, day: first days and those from which retention is told."""
-        return activity.pick_returns(self.cut("activity").select("user_id", "day")).cache()
+    def find_returns(self, since: dt.date) -> ir.Table:
+        """user_id, day: first days, and those from which retention is told, of users who came from a day on."""
+        rollups = self.data.rollups
+        if rollups is None:
+            return self._returns
+        days, users = rollups.returns, rollups.users
+        if since > self.span.start:
+            days = days.semi_join(users.filter(users.first_day >= since), "user_id")
+        return days.filter(days.day < self.span.end)
 
     @cached_property
-    def dwell(self) -> ir.Table:
-        """Minutes of each user and day."""
+    def _returns(self) -> ir.Table:
+        return activity.pick_returns(self.cut("activity").select("user_id", "day")).cache()
+
+    def find_dwell(self, since: dt.date) -> ir.Table:
+        """Minutes of each user and day from a day on."""
+        if self.data.rollups is None:
+            return self._dwell
+        # A visit may have begun the day before.
+        return behaviour.sum_dwell(self.cut("events", since=since - DAY))
+
+    @cached_property
+    def _dwell(self) -> ir.Table:
         return behaviour.sum_dwell(self.cut("events")).cache()
 
     @cached_property
     def event_names(self) -> list[str]:
         """Names of events, the most frequent first."""
-        events = self.data.table("events")
-        counted = events.group_by("event").aggregate(rows=events.count())
+        counted = self.data.event_counts
         found = self.data.execute(counted.order_by([counted.rows.desc(), "event"]).limit(10_000))
         return [str(name) for name in found["event"].dropna()]
 
-    def find_entries(self, funnel: str, segment: str) -> behaviour.Entries:
-        """Who entered a funnel on which day, and how far each got."""
-        return self._keep(("entries", funnel, segment), lambda: self._find_entries(funnel, segment))
+    def find_entries(self, funnel: str, segment: str, since: dt.date) -> behaviour.Entries:
+        """Who entered a funnel on which day, from a day on, and how far each got."""
+        return self._keep(("entries", funnel, segment, since), lambda: self._find_entries(funnel, segment, since))
 
-    def _find_entries(self, funnel: str, segment: str) -> behaviour.Entries:
+    def _find_entries(self, funnel: str, segment: str, since: dt.date) -> behaviour.Entries:
         path = choose_path(self.data, funnel)
-        scope = Scope(self.data, segment, "day", self.span, None, self.span, ())
+        span = Period(since, self.span.end, self.span.label)
+        scope = Scope(self.data, segment, "day", span, None, span, ())
         return behaviour.find_entries(
             gather_events(scope, path),
             path.steps,
-            span=self.span,
+            span=span,
             calendar=self.data.calendar,
             window=path.window,
             order=path.order,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from opslib.data.operations import RuleGrain
 from opslib.decide.costs import find_channels
+from opslib.decide.funnel.path import OTHER_TABLES, choose_path
 from opslib.decide.series.asked import check_event
 from opslib.errors import InputError
 from opslib.measure.activity import NOT_GIVEN, OTHER
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from opslib.decide.series.reader import SeriesReader
 
 MOST_GROUPS = 30
+LONGEST_PERIOD_DAYS = 31
 RETENTION = {f"d{n}_rate": n for n in activity.RETENTION_DAYS}
 T = TypeVar("T")
 
@@ -52,22 +54,27 @@ class View:
         """Share of the active users with an event."""
         grid = self.grid(grain)
         check_event(self.reader.event_names, event)
-        rows = self.reader.cut("events")
-        days = None if self.reader.events_are_activity else self.active_days
-        doers = self._count_doers(rows.filter(rows.event == event), grid, days)
+        doers = self._count_doers("events", grid, event=event)
         gaps = self._gaps("events", "activity")
         return money.make_doers(doers, self._users(grid), grid, gaps, metric="event_rate")
 
     def read_funnel(self, funnel: str, step: int, grain: RuleGrain) -> MetricSeries:
         """Share of those who enter a funnel and go on."""
         grid = self.grid(grain)
-        entries = self.reader.find_entries(funnel, self.segment)
-        last = entries.steps_count
+        path = choose_path(self.data, funnel)
+        last = len(path.steps)
         if step and not 2 <= step <= last:
             raise InputError(f"step {step}: this funnel's steps to go on to are 2 to {last}, or 0 for first to last.")
         since, until = (step - 1, step) if step else (1, last)
-        counted = behaviour.count_entrants(self._label(entries.table), grid, step=until, since=since)
-        return behaviour.make_funnel_rate(counted, grid, self._gaps("events"), window=entries.window)
+
+        def count(grid: Grid) -> pd.DataFrame:
+            entries = self.reader.find_entries(funnel, self.segment, grid.span.start)
+            return behaviour.count_entrants(self._label(entries.table), grid, step=until, since=since)
+
+        others = [table for name, (table, _) in OTHER_TABLES.items() if name in path.events]
+        name = ("entrants", repr(path), since, until)
+        counted = self._count(name, grid, count, "events", *others, ahead_days=path.window.days + 1)
+        return behaviour.make_funnel_rate(counted, grid, self._gaps("events"), window=path.window)
 
     # Counts, each made once.
 
@@ -86,21 +93,60 @@ class View:
         days = self._label(self.reader.cut("activity"))
         return days.cache() if self.by or self.segment else days
 
+    def _days(self, grid: Grid) -> ir.Table:
+        """The active days that a grid takes."""
+        if self.data.rollups is None:
+            return self.active_days
+        return self._label(self.reader.cut("activity", since=grid.span.start))
+
+    def _count(
+        self,
+        name: tuple[Any, ...],
+        grid: Grid,
+        count: Callable[[Grid], pd.DataFrame],
+        *tables: str,
+        back_days: int = 0,
+        ahead_days: int = 0,
+    ) -> pd.DataFrame:
+        """Count a frame of this view's users: see `SeriesReader.count`."""
+        labelled = ("users",) if self.by or self.segment else ()
+        if labelled and not self.data.has("users"):
+            # Labels are made of events then, of any day.
+            return count(grid)
+        options: dict[str, int] = {"back_days": back_days, "ahead_days": ahead_days}
+        return self.reader.count((*name, self.segment), grid, count, tables=(*tables, *labelled), **options)
+
     @cached_property
     def windows(self) -> pd.DataFrame:
-        return activity.count_windows(self.active_days, self.grid("day"))
+        def count(grid: Grid) -> pd.DataFrame:
+            return activity.count_windows(self._days(grid), grid)
+
+        return self._count(("windows",), self.grid("day"), count, "activity", back_days=activity.MONTH_DAYS)
 
     @cached_property
     def cohorts(self) -> pd.DataFrame:
-        return activity.count_cohorts(self._label(self.reader.returns), self.grid("day"))
+        def count(grid: Grid) -> pd.DataFrame:
+            return activity.count_cohorts(self._label(self.reader.find_returns(grid.span.start)), grid)
+
+        longest = max(activity.RETENTION_DAYS)
+        return self._count(("cohorts",), self.grid("day"), count, "activity", ahead_days=longest)
 
     def _users(self, grid: Grid) -> pd.DataFrame:
         if grid.grain == "day":
             return self.windows[["dau_count"]].rename(columns={"dau_count": "users_count"})
-        return self._keep(("users", grid.grain), lambda: activity.count_users(self.active_days, grid))
+        return self._keep(("users", grid.grain), lambda: self._count_users(grid))
+
+    def _count_users(self, grid: Grid) -> pd.DataFrame:
+        def count(grid: Grid) -> pd.DataFrame:
+            return activity.count_users(self._days(grid), grid)
+
+        return self._count(("users",), grid, count, "activity")
 
     def _orders(self, grid: Grid) -> pd.DataFrame:
-        return self._keep(("orders", grid.grain), lambda: money.count_orders(self._table("orders"), grid))
+        def count(grid: Grid) -> pd.DataFrame:
+            return money.count_orders(self._label(self.reader.cut("orders", since=grid.span.start)), grid)
+
+        return self._keep(("orders", grid.grain), lambda: self._count(("orders",), grid, count, "orders"))
 
     @cached_property
     def tickets(self) -> pd.DataFrame:
@@ -108,7 +154,10 @@ class View:
 
     @cached_property
     def answers(self) -> pd.DataFrame:
-        return voice.count_answers(self._table("surveys"), self.grid("day"))
+        def count(grid: Grid) -> pd.DataFrame:
+            return voice.count_answers(self._label(self.reader.cut("surveys", since=grid.span.start)), grid)
+
+        return self._count(("answers",), self.grid("day"), count, "surveys")
 
     @cached_property
     def traffic(self) -> pd.DataFrame:
@@ -119,10 +168,15 @@ class View:
         return money.count_spend(self._spend(self.reader.cut("spend")), self.grid("day"))
 
     def _costs(self, grid: Grid) -> pd.DataFrame:
-        return self._keep(("costs", grid.grain), lambda: self._count_costs(grid))
+        tables = [name for name in ("spend", "referrals", "users") if self.data.has(name)]
+        ahead = max(activity.RETENTION_DAYS)
+        return self._keep(
+            ("costs", grid.grain),
+            lambda: self._count(("costs",), grid, self._count_costs, "activity", *tables, ahead_days=ahead),
+        )
 
     def _count_costs(self, grid: Grid) -> pd.DataFrame:
-        days, known = self._label(self.reader.returns), self.reader.attributes
+        days, known = self._label(self.reader.find_returns(grid.span.start)), self.reader.attributes
         spend = self._spend(self.reader.cut("spend"))
         if "channel" not in known.columns:
             return money.count_costs(days, spend, grid)
@@ -138,8 +192,16 @@ class View:
         joined = paid.select("day", user_id="invitee_id", amount="reward").inner_join(channels, "user_id")
         return self._spend(self._restrict(joined.select("user_id", "day", "channel", "amount")).drop("user_id"))
 
-    def _count_doers(self, rows: ir.Table, grid: Grid, days: ir.Table | None) -> pd.DataFrame:
-        return money.count_doers(self._label(rows), grid, active_days=days)
+    def _count_doers(self, table: str, grid: Grid, *, event: str = "") -> pd.DataFrame:
+        """Count who has a row of a table, or an event, in each period."""
+        besides = not event or not self.reader.events_are_activity
+
+        def count(grid: Grid) -> pd.DataFrame:
+            rows = self.reader.cut(table, since=grid.span.start)
+            rows = rows.filter(rows.event == event) if event else rows
+            return money.count_doers(self._label(rows), grid, active_days=self._days(grid) if besides else None)
+
+        return self._count(("doers", table, event), grid, count, table, "activity")
 
     # One method a metric, by its name.
 
@@ -150,18 +212,32 @@ class View:
         return activity.make_mau(self.windows, grid, self._gaps("activity"))
 
     def _read_stickiness_rate(self, grid: Grid) -> MetricSeries:
-        squares = self._keep(("squares", grid.grain), lambda: activity.sum_squares(self.active_days, grid))
+        squares = self._keep(("squares", grid.grain), lambda: self._sum_squares(grid))
         return activity.make_stickiness(self.windows, squares, grid, self._gaps("activity"))
+
+    def _sum_squares(self, grid: Grid) -> np.ndarray:
+        def count(grid: Grid) -> pd.DataFrame:
+            return pd.DataFrame({"squares": activity.sum_squares(self._days(grid), grid)})
+
+        back = activity.STICKINESS_DAYS
+        return self._count(("squares",), grid, count, "activity", back_days=back)["squares"].to_numpy()
 
     def _read_new_users_count(self, grid: Grid) -> MetricSeries:
         return activity.make_new_users(self.cohorts, grid, self._gaps("activity"))
 
     def _read_churn_rate(self, grid: Grid) -> MetricSeries:
-        return activity.make_churn(activity.count_left(self.active_days, grid), grid, self._gaps("activity"))
+        def count(grid: Grid) -> pd.DataFrame:
+            return activity.count_left(self._days(grid), grid)
+
+        # The period before says who could leave.
+        left = self._count(("left",), grid, count, "activity", back_days=LONGEST_PERIOD_DAYS)
+        return activity.make_churn(left, grid, self._gaps("activity"))
 
     def _read_dwell_minutes_mean(self, grid: Grid) -> MetricSeries:
-        counted = behaviour.count_dwell(self._label(self.reader.dwell), grid)
-        return behaviour.make_dwell(counted, grid, self._gaps("events"))
+        def count(grid: Grid) -> pd.DataFrame:
+            return behaviour.count_dwell(self._label(self.reader.find_dwell(grid.span.start)), grid)
+
+        return behaviour.make_dwell(self._count(("dwell",), grid, count, "events"), grid, self._gaps("events"))
 
     def _read_orders_count(self, grid: Grid) -> MetricSeries:
         return money.make_orders(self._orders(grid), grid, self._gaps("orders"), metric="orders_count")
@@ -173,7 +249,7 @@ class View:
         return money.make_orders(self._orders(grid), grid, self._gaps("orders"), metric="revenue_amount")
 
     def _read_paying_rate(self, grid: Grid) -> MetricSeries:
-        doers = self._count_doers(self.reader.cut("orders"), grid, self.active_days)
+        doers = self._count_doers("orders", grid)
         gaps = self._gaps("orders", "activity")
         return money.make_doers(doers, self._users(grid), grid, gaps, metric="paying_rate")
 

@@ -23,6 +23,7 @@ from opslib.measure.experiment.metrics import Metric, Outcomes, collect_outcomes
 from opslib.measure.experiment.moments import aggregate_outcomes, arrange_groups
 from opslib.measure.experiment.readout import ExperimentResult, conclude
 from opslib.measure.experiment.split import MISMATCH, check_split
+from opslib.measure.recall.arms import draw_digits, write_user
 
 SIDES = {"a": 0.5, "b": 0.5}
 ALARM_COLUMNS = (
@@ -126,9 +127,9 @@ def rehearse_experiment(
     outcomes = collect_outcomes(assigned, tables, metrics, span=(first, last), as_of=as_of, calendar=calendar)
     users = outcomes.table.cache()
     drawn = users.cross_join(ibis.memtable({"split": list(range(splits))}))
-    # A hash of user and split is as good as a coin, and the same in every run.
-    text = drawn.user_id.cast("string") + ibis.literal("/") + drawn.split.cast("string")
-    side = ibis.ifelse((text.hash() % 2) == 0, "a", "b")
+    # A lot by user and split is as good as a coin, and the same in every run and on every engine.
+    text = write_user(drawn.user_id) + ibis.literal("/") + drawn.split.cast("string")
+    side = ibis.ifelse(draw_digits(text) < "8", "a", "b")
     day = drawn.day if looks == "always" else ibis.null("date")
     table = drawn.mutate(variant=side, day=day)
     drawn_outcomes = Outcomes(table, outcomes.metrics, outcomes.kinds, outcomes.columns)

@@ -13,6 +13,7 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 
+from opslib.data.memory_limit import read_memory_limit
 from opslib.measure.activity import NOT_GIVEN
 from opslib.measure.funnel.chain import name_arrival
 from opslib.measure.funnel.line import Chain
@@ -20,14 +21,15 @@ from opslib.measure.funnel.outcomes import NOT_REACHED, Attribution, Traced, Tre
 from opslib.measure.funnel.packed import THREADS, Packed, pack_events
 from opslib.measure.funnel.steps import TIES, Exclusion, Funnel, Step, pick_near, pick_rows
 
-# What the packed events and the work on them may take, and what they take for each event at the most.
-MOST_BYTES = 6 << 30
+# Of what the engine may take, the part for packed events and the work on them; and what they take for each event at the
+# most.
+PART_OF_MEMORY = 0.75
 BYTES_PER_EVENT = 40
 
 
 def estimate_parts(events: ir.Table, funnel: Funnel) -> int:
     """In how many parts the users have to be taken so that each fits the memory that is allowed."""
-    most = MOST_BYTES // BYTES_PER_EVENT
+    most = max(1, int(read_memory_limit(ibis.get_backend(events)) * PART_OF_MEMORY) // BYTES_PER_EVENT)
     # All events are counted first because for files that costs next to nothing.
     if int(events.count().to_pandas()) <= most:
         return 1

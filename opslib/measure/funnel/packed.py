@@ -21,6 +21,7 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 
+from opslib.data.engines.capabilities import find_capabilities
 from opslib.data.periods import DAY
 from opslib.measure.funnel.steps import Exclusion, Funnel, Step, make_mask, pick_near
 
@@ -194,7 +195,7 @@ def _read(
 def _read_ahead(table: ir.Table) -> Iterator[None]:
     """Let DuckDB work on the next batches while one is packed: with the megabyte that it has for this, it waits."""
     backend = ibis.get_backend(table)
-    if backend.name != "duckdb":
+    if not find_capabilities(table).packed_events:
         yield
         return
     before = backend.raw_sql("SELECT current_setting('streaming_buffer_size')").fetchone()[0]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import ibis
 import ibis.expr.types as ir
 
+from opslib.data.engines.capabilities import find_capabilities
 from opslib.errors import InputError, suggest_name
 from opslib.measure.funnel.attempts import PackedAttempts, PartedAttempts, estimate_parts
 from opslib.measure.funnel.outcomes import Attribution, Traced, list_unit_columns, pick_entries, settle
@@ -43,7 +43,7 @@ class Attempts(Protocol):
 
 def choose_plan(table: ir.Table, funnel: Funnel, unit: FunnelUnit = "users") -> Plan:
     """How attempts are found best on the engine that holds a table."""
-    return "packed" if ibis.get_backend(table).name == "duckdb" and can_pack(funnel, unit) else "windows"
+    return "packed" if find_capabilities(table).packed_events and can_pack(funnel, unit) else "windows"
 
 
 def can_pack(funnel: Funnel, unit: FunnelUnit) -> bool:

@@ -36,9 +36,19 @@ def draw_lot(user_id: Any, seed: str | int) -> Any:
     >>> users.select(lot=draw_lot(users.user_id, 7)).to_pandas()["lot"].tolist()
     ['6dd6c9f6', '60e5d275']
     """
+    return draw_digits(ibis.literal(f"{seed}:") + write_user(user_id))
+
+
+def draw_digits(text: Any) -> Any:
+    """Eight hexadecimal digits that depend on a text and on nothing else, evenly spread."""
+    return _md5(text).substr(0, DIGITS)
+
+
+def write_user(user_id: Any) -> Any:
+    """A user's id as text, the same on every engine."""
     # Engines write 1.0 in different ways.
-    key = user_id.cast("int64") if user_id.type().is_floating() or user_id.type().is_decimal() else user_id
-    return _md5(ibis.literal(f"{seed}:") + key.cast("string")).substr(0, DIGITS)
+    whole = user_id.type().is_floating() or user_id.type().is_decimal()
+    return (user_id.cast("int64") if whole else user_id).cast("string")
 
 
 def assign_arm(user_id: Any, *, holdout: float, seed: str | int) -> Any:
