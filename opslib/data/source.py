@@ -127,7 +127,9 @@ class Data:
         """The contract check of all tables, run once; a report hands its own to its kernels."""
         if self.rollups is not None:
             return self.rollups.read_fitness()
-        known = recall_fitness(lambda stored: self.fingerprint if self.playbook.data.url is None else self._sign(stored))
+        known = recall_fitness(
+            lambda stored: self.fingerprint if self.playbook.data.url is None else self._sign(stored)
+        )
         if known is not None:
             return known
         return self.check_fitness()

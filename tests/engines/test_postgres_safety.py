@@ -1,4 +1,4 @@
-"""What must not happen on Postgres: something left behind, a secret told, a good report lost, a riddle for a message."""
+"""What must not happen on Postgres: something left behind, a secret told, a good report lost, a message of no use."""
 
 from __future__ import annotations
 
