@@ -228,13 +228,13 @@ def polars_rfm(folder: str) -> Rows:
     return _list_rfm(rows)
 
 
-def _polars_days(folder: str):  # noqa: ANN202 (polars is imported where it is used)
+def _polars_days(folder: str):
     import polars as pl
 
     return pl.scan_parquet(files(folder)).select("user_id", d=_polars_day("ts")).unique().sort("user_id", "d")
 
 
-def _polars_day(column: str):  # noqa: ANN202
+def _polars_day(column: str):
     import polars as pl
 
     return (pl.col(column) + pl.duration(hours=ZONE_HOURS)).dt.date().cast(pl.Int32)

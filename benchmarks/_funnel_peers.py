@@ -95,6 +95,6 @@ _ENGINES: dict[str, Callable[..., Rows]] = {
     "duckdb_windows": duckdb_windows,
 }
 PEERS: Peers = {
-    "funnel": {name: engine for name, engine in _ENGINES.items()},
+    "funnel": dict(_ENGINES),
     "platforms": {name: (lambda folder, run=engine: run(folder, PLATFORM)) for name, engine in _ENGINES.items()},
 }

@@ -95,8 +95,9 @@ def _write_head(results: Results, seconds: float) -> list[str]:
         f"- Machine: {results.machine} when it began.",
         f"- Versions: {list_versions(*PACKAGES)}.",
         "- Data: the sample company's generator, 546 days, Parquet as it writes it, files in the system's cache.",
-        f"- Every way runs from Parquet to result in a process of its own with {THREADS} threads, in turns with the others,",
-        f"  and is ended at {MEMORY_GB:g} GB or after {MOST_SECONDS / 60:g} minutes; engines with a setting for it are told {ENGINE_GB:g} GB.",
+        f"- Every way runs from Parquet to result in a process of its own with {THREADS} threads, in turns with the",
+        f"  others, and is ended at {MEMORY_GB:g} GB or after {MOST_SECONDS / 60:g} minutes; engines with a",
+        f"  setting for it are told {ENGINE_GB:g} GB.",
         "- All ways count the same, or the run ends. opslib gives intervals and the like besides.",
         "",
     ]  # fmt: skip
@@ -196,8 +197,8 @@ def _write_reviews(results: Results) -> list[str]:
     return [
         "## The whole quarterly review",
         "",
-        "From opening the files to every finding, the contract check and the rules included. One pass: DuckDB reads the",
-        "columns of the events that the review reads (user, time, name), and makes one row a user of them.",
+        "From opening the files to every finding, the contract check and the rules included. One pass: DuckDB reads",
+        "the columns of the events that the review reads (user, time, name), and makes one row a user of them.",
         "",
         *_make_table(["events", "review", "one pass", "review / pass"], rows),
         "",
@@ -211,8 +212,8 @@ def _write_other(results: Results) -> list[str]:
     ours, theirs = results.other[OURS], results.other["retentioneering"]
     return [
         *head,
-        f"A funnel of the same steps without a window, which is what it counts, at {results.other_events:,} events (it holds",
-        f"them as a pandas frame), version {VERSION} in an environment of its own.",
+        f"A funnel of the same steps without a window, which is what it counts, at {results.other_events:,} events",
+        f"(it holds them as a pandas frame), version {VERSION} in an environment of its own.",
         "",
         *_make_table(["opslib", "retentioneering", "opslib / retentioneering"],
                      [[_tell(ours), _tell(theirs), f"{ours.median / theirs.median:.2f}"]]),

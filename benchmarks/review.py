@@ -1,7 +1,8 @@
 """The whole quarterly review of the sample company, beside one pass over its events.
 
 - review: from opening the files to every finding, contract check and rules included; no notebook and no page.
-- pass: DuckDB reads all columns of the events that the review reads (user, time, name) and makes one row a user of them.
+- pass: DuckDB reads all columns of the events that the review reads (user, time, name) and makes one row a user of
+  them.
 
 Each in a process of its own with two threads. `python -m benchmarks.review FOLDER` runs the review alone and prints one
 JSON line: seconds, peak memory, and how many findings there are.

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import tempfile
+from pathlib import Path
 from typing import Any
 
 GB = 10**9
@@ -33,8 +34,8 @@ def limit_memory(connection: Any, memory_gb: float | None = None) -> None:
     else:
         most = int(memory_gb * GB)
     # The name is one that `opslib.run.kernels.remove_dead_folders` knows.
-    folder = os.path.join(tempfile.gettempdir(), f"opslib-{os.getpid()}-spill-{secrets.token_hex(4)}")
-    quoted = folder.replace("'", "''")
+    folder = Path(tempfile.gettempdir()) / f"opslib-{os.getpid()}-spill-{secrets.token_hex(4)}"
+    quoted = str(folder).replace("'", "''")
     connection.raw_sql(f"SET memory_limit = '{most}B'")
     connection.raw_sql(f"SET temp_directory = '{quoted}'")
 

@@ -83,7 +83,7 @@ class DataSettings(Settings):
         None, description="a folder in which what was counted of past days is kept, so that a night costs the new day"
     )
     memory_gb: float | None = Field(
-        None, gt=0, le=100_000, description="memory that the embedded engine may take; empty: 8, or half of what there is"
+        None, gt=0, le=100_000, description="memory that the embedded engine may take; empty: 8 or half of all"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,18 @@ import ibis
 import ibis.expr.types as ir
 
 from opslib.data.checked import recall_fitness
-from opslib.data.connect import connect, first_line, open_table
+from opslib.data.company_check import check_company
+from opslib.data.connect import connect, open_table
 from opslib.data.contract import CONTRACTS
-from opslib.data.files import detect_format, explain_failure, find_files
-from opslib.data.fitness import (
-    MEANINGS,
-    DataFitness,
-    Problem,
-    TableProfile,
-    check_key_types,
-    check_table,
-    describe_contract,
-)
+from opslib.data.files import find_files
+from opslib.data.fitness import DataFitness, describe_contract
 from opslib.data.mapping import MappedTable, map_table
 from opslib.data.periods import DAY, Calendar, Period, Quarter
 from opslib.data.playbook import Playbook, load_playbook
-from opslib.data.problems import INACTIVE, report_activity
 from opslib.data.rollups.store import Rollups, attach_rollups
 from opslib.data.rules import bad_rows, future_limit
 from opslib.data.subscribers import NAME_A_DAY, NO_TIME, WITHOUT_USERS, describe_subscribers, list_users
-from opslib.errors import EngineError, EngineUnreachableError, InputError, suggest_name
+from opslib.errors import InputError, suggest_name
 
 # A last day counts as full when something happened in its last hour.
 FULL_DAY_HOUR = 23
@@ -132,94 +124,7 @@ class Data:
         )
         if known is not None:
             return known
-        return self.check_fitness()
-
-    def check_fitness(self, checked: Mapping[str, tuple[TableProfile, list[Problem]]] | None = None) -> DataFitness:
-        """Check all tables.
-
-        Args:
-            checked: tables that are checked already, each with its profile and problems.
-
-        Raises:
-            InputError: a table cannot be read.
-        """
-        profiles: dict[str, TableProfile] = {}
-        problems: list[Problem] = []
-        for name, mapped in self.mapped.items():
-            try:
-                known = (checked or {}).get(name)
-                profiles[name], found = known or check_table(mapped, self.playbook.tables[name], self.playbook)
-            except InputError:
-                raise
-            except EngineError as error:
-                raise EngineUnreachableError(f"Table {name} cannot be read: {error}") from None
-            except Exception as error:
-                raise InputError(f"Table {name} cannot be read: {self._explain(name, error)}") from None
-            problems += found
-        problems += check_key_types(self.mapped)
-        if not self.has_activity:
-            problems += self._check_inactivity(profiles)
-        if not any(p.severity == "unfit" for p in problems):
-            problems += self._check_activity(profiles)
-        if not any(p.severity == "unfit" for p in problems) and self.has("users"):
-            for name in ("events", "orders", "subscriptions"):
-                if self.has(name):
-                    problems += self._check_users_known(profiles[name])
-        rank = {"unfit": 0, "warning": 1, "note": 2}
-        return DataFitness(tuple(profiles.values()), tuple(sorted(problems, key=lambda p: rank[p.severity])))
-
-    def _explain(self, table: str, error: Exception) -> str:
-        """Why a table could be opened, but not be read to its end."""
-        source = self.playbook.tables[table]
-        if self.playbook.data.url is not None or not any(sign in str(error) for sign in ("CSV Error", "to read file")):
-            return first_line(error)
-        files = find_files(source.source, self.playbook.folder)
-        form = detect_format(files[0], delimiter=source.delimiter, header=source.header)
-        return explain_failure(files, form, error)
-
-    def _check_inactivity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
-        """Without events and orders, subscriptions still tell who left, if it is known when they were looked up."""
-        if self.base_name in WITHOUT_USERS:
-            text = INACTIVE["events without users"]
-            return [Problem(self.base_name, "", "missing_table", 0, 0, "note", text)]
-        if not self.base_name:
-            return [Problem("events", "", "missing_table", 0, 0, "unfit", INACTIVE["nothing"])]
-        text = INACTIVE["subscriptions"]
-        problems = [Problem("subscriptions", "", "missing_table", 0, 0, "note", text)]
-        if profiles["subscriptions"].last_at is None and self.playbook.company.data_until is None:
-            problems.append(Problem("subscriptions", "", "missing_time", 0, 0, "unfit", NO_TIME, remedy=NAME_A_DAY))
-        return problems
-
-    def _check_activity(self, profiles: dict[str, TableProfile]) -> list[Problem]:
-        """Events that [activity] names must occur, and leave somebody active."""
-        activity = self.playbook.activity
-        named = list(dict.fromkeys((*activity.events, *activity.except_events)))
-        if not named or self.activity_name != "events":
-            return []
-        events = self.event_counts
-        counts = {str(i): events.rows.sum(where=events.event == name).fill_null(0) for i, name in enumerate(named)}
-        active = events.rows.sum(where=self.is_active(events)).fill_null(0)
-        found = self.execute(events.aggregate(active=active, **counts))
-        absent = [name for i, name in enumerate(named) if not found[str(i)][0]]
-        nobody = not found["active"][0]
-        if not absent and not nobody:
-            return []
-        known = self.execute(events)
-        known = known.sort_values(["rows", "event"], ascending=[False, True])["event"].dropna().tolist()
-        return [report_activity(absent, known, profiles["events"].kept, nobody=nobody)]
-
-    def _check_users_known(self, profile: TableProfile) -> list[Problem]:
-        if self.rollups is not None and profile.table == self.activity_name:
-            ids = self.rollups.users.select("user_id", rows="rows_count")
-        else:
-            ids = self.table(profile.table).group_by("user_id").aggregate(rows=lambda t: t.count())
-        strangers = ids.anti_join(self.table("users"), "user_id")
-        rows = int(self.execute(strangers.rows.sum().fill_null(0)))
-        if not rows:
-            return []
-        examples = tuple(str(x) for x in self.execute(strangers.order_by("user_id").limit(3))["user_id"])
-        text = MEANINGS["unknown_user"]
-        return [Problem(profile.table, "user_id", "unknown_user", rows, profile.kept, "warning", text, examples)]
+        return check_company(self)
 
     def require_fit(self) -> None:
         """Refuse unfit data.

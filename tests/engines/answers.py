@@ -1,37 +1,22 @@
-"""What engines are asked: every public measure and explanation on one company, and every decision as a whole.
+"""What engines are asked: every public measure and explanation, on one company.
 
-`ANSWERS` and `DECISIONS` hold functions `Data -> result`, by name. `compare_answers` says where two results differ.
+`ANSWERS` holds functions `Data -> result`, by name; `decisions` has whole investigations, `compare` says where two
+results differ.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import math
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
-import ibis
 import ibis.expr.types as ir
-import numpy as np
-import pandas as pd
 
-from opslib.data.periods import DAY, Calendar, Period
-from opslib.data.playbook import Playbook
+from opslib.data.periods import DAY, Period
 from opslib.data.source import Data
-from opslib.decide.churn.investigation import investigate_churn
-from opslib.decide.churn.recall import plan_list
 from opslib.decide.costs import find_channels, find_rewards, find_spend
-from opslib.decide.crisis.investigation import investigate_voice
-from opslib.decide.funnel.diagnosis import diagnose_funnel
-from opslib.decide.growth.model import model_growth
-from opslib.decide.questions import survey_data
-from opslib.decide.review.review import review_quarter
 from opslib.decide.scope import Scope, choose_scope
 from opslib.decide.series.reader import SeriesReader, open_reader
-from opslib.decide.verdicts.verdict import judge_initiatives
-from opslib.decide.watch.watch import watch_company
 from opslib.explain import activation, causes, causes_cases, causes_expiry, change, outcomes, portrait, totals
 from opslib.measure import (
     acquisition,
@@ -75,15 +60,11 @@ from opslib.measure.survival.survival import measure_survival
 Ask = Callable[[Data], Any]
 
 ANSWERS: dict[str, Ask] = {}
-DECISIONS: dict[str, Ask] = {}
 # These give a table of users on purpose; nothing of it is fetched before somebody exports it.
 LISTS_USERS: set[str] = set()
 
 PATH = ("view_item", "add_to_cart", "begin_checkout", "pay")
 WEEK = dt.timedelta(days=7)
-RELATIVE = 1e-9
-# Differences of equal numbers leave this much.
-ABSOLUTE = 1e-12
 
 
 def answer(ask: Ask) -> Ask:
@@ -96,12 +77,6 @@ def answer_users(ask: Ask) -> Ask:
     """Register a question whose answer lists users."""
     LISTS_USERS.add(ask.__name__)
     return answer(ask)
-
-
-def decision(ask: Ask) -> Ask:
-    """Register a whole investigation."""
-    DECISIONS[ask.__name__] = ask
-    return ask
 
 
 # What the questions are asked about.
@@ -150,6 +125,13 @@ def _arms(data: Data) -> tuple[str, str]:
     rows = data.execute(counted.order_by([counted.n.desc(), "experiment", "variant"]))
     name = rows["experiment"].iloc[0]
     return name, sorted(rows.loc[rows["experiment"] == name, "variant"])[0]
+
+
+def _plan_shares(data: Data, name: str, control: str) -> dict[str, float]:
+    """Shares that nobody would have planned for what the arms got, so that the split does not match."""
+    rows = data.table("exposures")
+    arms = sorted(data.execute(rows.filter(rows.experiment == name).select("variant").distinct())["variant"])
+    return {arm: 0.98 if arm == control else 0.02 / (len(arms) - 1) for arm in arms}
 
 
 # Who is active.
@@ -610,6 +592,22 @@ def experiment(data: Data) -> Any:
 
 
 @answer
+def experiment_with_lopsided_arms(data: Data) -> Any:
+    name, control = _arms(data)
+    return measure_experiment(
+        data.table("exposures"),
+        {"events": data.table("events")},
+        experiment=name,
+        metrics=[Metric("pay_rate", Behavior("events", (PATH[-1],)), role="primary")],
+        control=control,
+        shares=_plan_shares(data, name, control),
+        attributes=data.attributes,
+        attribute_columns=["channel"],
+        **_options(data),
+    )
+
+
+@answer
 def experiment_from_a_table(data: Data) -> Any:
     users = data.attributes
     table = users.select(
@@ -627,9 +625,7 @@ def rehearsal(data: Data) -> Any:
     users = data.attributes
     starts = users.select("user_id", ts="signup_at")
     metrics = [Metric("pay_rate", Behavior("orders", days=(0, 7)), role="primary")]
-    return rehearse_experiment(
-        starts, {"orders": data.table("orders")}, metrics=metrics, splits=20, **_options(data)
-    )
+    return rehearse_experiment(starts, {"orders": data.table("orders")}, metrics=metrics, splits=20, **_options(data))
 
 
 @answer
@@ -732,147 +728,3 @@ def series_of_voice(data: Data) -> Any:
 @answer
 def series_of_traffic(data: Data) -> Any:
     return _read(data, "requests_count", "error_rate", "p95_ms_mean", grain="day")
-
-
-# Whole investigations.
-
-
-@decision
-def what_the_data_hold(data: Data) -> Any:
-    return [data.fitness, survey_data(data), data.span]
-
-
-@decision
-def growth_model(data: Data) -> Any:
-    return model_growth(data)
-
-
-@decision
-def growth_model_of_a_segment(data: Data) -> Any:
-    return model_growth(data, segment="channel:search", grain="month")
-
-
-@decision
-def funnel_diagnosis(data: Data) -> Any:
-    return diagnose_funnel(data)
-
-
-@decision
-def churn_investigation(data: Data) -> Any:
-    return investigate_churn(data, budget_amount=200.0)
-
-
-@decision
-def crisis(data: Data) -> Any:
-    return investigate_voice(data)
-
-
-@decision
-def quarterly_review(data: Data) -> Any:
-    return review_quarter(data)
-
-
-@decision
-def daily_watch(data: Data) -> Any:
-    return watch_company(data)
-
-
-@decision
-def verdicts(data: Data) -> Any:
-    return judge_initiatives(data)
-
-
-@decision
-def win_back(data: Data) -> Any:
-    return plan_list(_scope(data), 30, budget_amount=200.0)
-
-
-# Comparing.
-
-_NOT_COMPARED = (Data, Scope, SeriesReader, Playbook, Calendar, ir.Expr)
-
-
-def unfold(result: Any, *, fetch: bool = False) -> Any:
-    """A result with all its parts, also those that are computed when first asked for.
-
-    Args:
-        result: what an answer gave.
-        fetch: tables of users become frames; otherwise they are left out.
-    """
-    if isinstance(result, ir.Table):
-        if not fetch:
-            return None
-        frame = result.to_pandas()
-        return frame.sort_values(list(frame.columns), ignore_index=True)
-    if isinstance(result, _NOT_COMPARED) or callable(result):
-        return None
-    if dataclasses.is_dataclass(result):
-        lazy = [n for n in dir(type(result)) if isinstance(getattr(type(result), n, None), cached_property)]
-        names = [*(f.name for f in dataclasses.fields(result)), *lazy]
-        return {name: unfold(getattr(result, name), fetch=fetch) for name in names if not name.startswith("_")}
-    if isinstance(result, Mapping):
-        return {str(key): unfold(value, fetch=fetch) for key, value in result.items()}
-    if isinstance(result, list | tuple):
-        return [unfold(value, fetch=fetch) for value in result]
-    return result
-
-
-def compare_answers(ours: Any, theirs: Any, where: str = "") -> list[str]:
-    """Where two unfolded results differ; floats by more than 1e-9 of their size. Empty: nowhere.
-
-    >>> compare_answers({"users": [1, 2.0]}, {"users": [1, 2.0 + 1e-12]})
-    []
-    >>> compare_answers({"users": [1, 2.0]}, {"users": [1, 2.1]})
-    ['.users[1]: 2.0 is not 2.1']
-    """
-    if isinstance(ours, pd.Series) and isinstance(theirs, pd.Series):
-        ours, theirs = ours.to_frame(), theirs.to_frame()
-    if isinstance(ours, pd.DataFrame) and isinstance(theirs, pd.DataFrame):
-        return _compare_frames(ours, theirs, where)
-    if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
-        if ours.shape != theirs.shape:
-            return [f"{where}: shape {ours.shape} is not {theirs.shape}"]
-        return compare_answers(ours.ravel().tolist(), theirs.ravel().tolist(), where)
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        if list(ours) != list(theirs):
-            return [f"{where}: {list(ours)} is not {list(theirs)}"]
-        return [d for key in ours for d in compare_answers(ours[key], theirs[key], f"{where}.{key}")]
-    if isinstance(ours, list) and isinstance(theirs, list):
-        if len(ours) != len(theirs):
-            return [f"{where}: {len(ours)} parts, not {len(theirs)}"]
-        pairs = enumerate(zip(ours, theirs, strict=True))
-        return [d for i, (a, b) in pairs for d in compare_answers(a, b, f"{where}[{i}]")]
-    return [] if _is_same(ours, theirs) else [f"{where}: {ours!r} is not {theirs!r}"]
-
-
-def _compare_frames(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> list[str]:
-    if list(ours.columns) != list(theirs.columns):
-        return [f"{where}: columns {list(ours.columns)} are not {list(theirs.columns)}"]
-    if len(ours) != len(theirs):
-        return [f"{where}: {len(ours)} rows, not {len(theirs)}"]
-    found = compare_answers(ours.index.tolist(), theirs.index.tolist(), f"{where}.index")
-    for name in ours.columns:
-        kinds = ours[name].dtype.kind, theirs[name].dtype.kind
-        # A whole number is one in 32 bits too.
-        if len(ours) and kinds[0] != kinds[1] and not set(kinds) <= set("iu"):
-            found.append(f"{where}.{name}: type {ours[name].dtype} is not {theirs[name].dtype}")
-        found += compare_answers(ours[name].tolist(), theirs[name].tolist(), f"{where}.{name}")
-    return found
-
-
-def _is_same(ours: Any, theirs: Any) -> bool:
-    if _is_missing(ours) or _is_missing(theirs):
-        return _is_missing(ours) and _is_missing(theirs)
-    if isinstance(ours, float | np.floating) or isinstance(theirs, float | np.floating):
-        try:
-            return math.isclose(ours, theirs, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-        except TypeError:
-            return False
-    try:
-        return bool(ours == theirs)
-    except (TypeError, ValueError):
-        return repr(ours) == repr(theirs)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value))

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 # Two workers of one core and 2 GB each, in processes of their own.
 CLUSTER = "local-cluster[2,1,2048]"
@@ -21,15 +18,6 @@ spark.sql.codegen.factoryMode NO_CODEGEN
 spark.sql.shuffle.partitions 2
 spark.default.parallelism 2
 """
-LOGS = """
-rootLogger.level = error
-rootLogger.appenderRef.console.ref = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.target = SYSTEM_ERR
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %p %c{1}: %m%n
-"""
 
 
 def find_missing() -> str:
@@ -39,26 +27,17 @@ def find_missing() -> str:
     return "" if shutil.which("java") or os.environ.get("JAVA_HOME") else "Java 17"
 
 
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Spark that runs."""
-    if missing := find_missing():
-        pytest.skip(f"needs {missing}: `.ci/install-engines` installs it")
-    from opslib.data.engines.spark import connect_spark
-
-    folder = tmp_path_factory.mktemp("spark")
+def prepare_environment(folder: Path) -> dict[str, str]:
+    """The variables under which a Spark of the tests' own starts; its settings are written into a folder."""
     (folder / "conf").mkdir()
     (folder / "conf" / "spark-defaults.conf").write_text(DEFAULTS)
-    (folder / "conf" / "log4j2.properties").write_text(LOGS)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SPARK_HOME", str(_link_home(folder / "home")))
-        environment.setenv("SPARK_CONF_DIR", str(folder / "conf"))
-        environment.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    return {
+        "SPARK_HOME": str(_link_home(folder / "home")),
+        "SPARK_CONF_DIR": str(folder / "conf"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
         # Without it the workers look for a built source tree.
-        environment.setenv("SPARK_SCALA_VERSION", "2.13")
-        connection = connect_spark(CLUSTER)
-        yield CLUSTER
-        connection._session.sparkContext.stop()
+        "SPARK_SCALA_VERSION": "2.13",
+    }
 
 
 def _link_home(home: Path) -> Path:

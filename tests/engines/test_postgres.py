@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,21 +9,23 @@ from typing import Any
 
 import ibis
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from opslib.data.engines.address import read_address
 from opslib.data.engines.postgres import Backend, connect_postgres
 from opslib.data.source import Data, open_data
 from opslib.decide.funnel.diagnosis import diagnose_funnel
-from tests.engines.answers import ANSWERS, DECISIONS, LISTS_USERS, compare_answers, unfold
-from tests.engines.companies import draw_tables, write_company
+from tests.engines.answers import ANSWERS, LISTS_USERS
+from tests.engines.companies import double_users, draw_tables, write_company
+from tests.engines.compare import compare_answers, unfold
+from tests.engines.decisions import DECISIONS
+from tests.engines.expressions import EXPRESSIONS, TEXTS
 from tests.engines.postgres import KEEPER, READER, SCRATCH, Server
 
 pytestmark = pytest.mark.engines
 
 SEEDS = (1, 2)
+PARTS = 101
 
 
 @pytest.fixture(scope="session")
@@ -96,19 +97,6 @@ def test_a_difference_would_be_found(kept: Data, embedded: Data) -> None:
     assert compare_answers(ours, theirs)
 
 
-def double_users(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-    """The same company with everybody in it twice."""
-    doubled = {}
-    for name, table in tables.items():
-        again = table
-        for column in ("user_id", "inviter_id", "invitee_id", "order_id", "coupon_id", "message_id", "ticket_id"):
-            if column in table.column_names:
-                moved = pc.add(table[column], 1_000_000)
-                again = again.set_column(table.column_names.index(column), column, moved)
-        doubled[name] = pa.concat_tables([table, again]) if again is not table else table
-    return doubled
-
-
 @pytest.fixture(scope="session")
 def twins(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Data, Data]:
     """A company on Postgres, and the same with twice the users."""
@@ -144,8 +132,8 @@ def test_no_query_fetches_more_where_there_are_more_users(
         fetched.clear()
         unfold(ANSWERS[name](data))
         most.append(max(fetched, default=0))
-    # Rounding may put a few into other cells.
-    assert most[1] <= most[0] * 1.05 + 2
+    # Rounding may put a few into other cells; what has a place for each of a hundred parts may not have used them all.
+    assert most[1] <= max(most[0] * 1.05 + 2, PARTS)
 
 
 def test_columns_of_any_type_can_be_read(postgres: Server, tmp_path: Path) -> None:
@@ -191,67 +179,6 @@ def engines(postgres: Server) -> tuple[Any, Any]:
     here = ibis.duckdb.connect()
     here.raw_sql("SET TimeZone = 'UTC'")
     return here, connect_postgres(read_address(postgres.url("postgres", user=READER)))
-
-
-TEXTS = [
-    "",
-    "a",
-    "B",
-    "b",
-    "ä",
-    "é",
-    "z",
-    "Z",
-    "中文",
-    "10",
-    "9",
-    "it's",
-    'quo"ted',
-    "a\\b",
-    "%s %(x)s",
-    "{}",
-    "a b",
-    None,
-]
-NUMBERS = [-7, -1, 0, 1, 6, 2**53 + 1, -(2**53) - 1, 9_000_000_000_000_000_007, None]
-FLOATS = [-2.5, -0.5, 0.0, 0.1, 0.5, 1.5, 2.5, 1e18, 1e-300, float("nan"), float("inf"), None]
-WORDS = ["1", " 2 ", "-3.5", "1e3", "1e400", "9223372036854775807", "9223372036854775808", "nan", "inf", "x", "", None]
-DATES = [
-    "x", "", "2026-01-31", "2026-02-30", "2026-01-01 10:00", "2026-01-01T10:00:00.25", "2026-13-01", "31.12.2026", None,
-]  # fmt: skip
-MOMENTS = [
-    dt.datetime(1969, 12, 31, 23, 59, 59, 999999),
-    dt.datetime(2026, 3, 1),
-    dt.datetime(2024, 2, 29, 12, 30, 15, 5),
-]
-
-EXPRESSIONS: dict[str, tuple[list[Any], str, Callable[[Any], Any]]] = {
-    "texts_in_order": (TEXTS, "string", lambda c: c.fill_null("") < "a"),
-    "texts_between": (TEXTS, "string", lambda c: c.between("B", "b")),
-    "greatest_text": (TEXTS, "string", lambda c: ibis.greatest(c.fill_null(""), "a") == "a"),
-    "text_in_list": (TEXTS, "string", lambda c: c.isin(["it's", "a\\b", "%s %(x)s", "中文"])),
-    "text_joined": (TEXTS, "string", lambda c: c.fill_null("-") + ibis.literal("\\'%")),
-    "text_found": (TEXTS, "string", lambda c: c.re_search("^[a-z]$")),
-    "whole_divided": (NUMBERS, "int64", lambda c: c // 7),
-    "whole_rest": (NUMBERS, "int64", lambda c: c % 7),
-    "divided": (NUMBERS, "int64", lambda c: c / 7),
-    "bits_down": (NUMBERS, "int64", lambda c: c >> 3),
-    "bits_masked": (NUMBERS, "int64", lambda c: c & 6),
-    "to_flag": (NUMBERS, "int64", lambda c: (c > 0).cast("int64") + (c > 0).cast("float64").cast("int64")),
-    "to_whole": (FLOATS, "float64", lambda c: c.isinf().ifelse(None, c.nullif(1e18)).try_cast("int64")),
-    "floor": (FLOATS, "float64", lambda c: c.isnan().ifelse(None, c.nullif(float("inf"))).floor()),
-    "is_nan": (FLOATS, "float64", lambda c: c.isnan() | c.isinf()),
-    "number_from_text": (WORDS, "string", lambda c: c.strip().try_cast("float64")),
-    "whole_from_text": (WORDS, "string", lambda c: c.strip().try_cast("int64")),
-    "moment_from_text": (DATES, "string", lambda c: c.try_cast("timestamp(6)")),
-    "days_between": (MOMENTS, "timestamp(6)", lambda c: c.date().delta(ibis.date(2026, 2, 28), unit="day")),
-    "microseconds": (MOMENTS, "timestamp(6)", lambda c: c.delta(ibis.timestamp("1970-01-01"), unit="microsecond")),
-    "seconds": (MOMENTS, "timestamp(6)", lambda c: c.delta(ibis.timestamp("1970-01-01"), unit="second")),
-    "hours": (MOMENTS, "timestamp(6)", lambda c: c.delta(ibis.timestamp("1970-01-01"), unit="hour")),
-    "week": (MOMENTS, "timestamp(6)", lambda c: c.date().truncate("W")),
-    "day_before": (MOMENTS, "timestamp(6)", lambda c: (c.date() - ibis.interval(days=1)).cast("date")),
-    "moment_back": (MOMENTS, "timestamp(6)", lambda c: c.epoch_seconds().floor().cast("int64").as_timestamp("s")),
-}
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)

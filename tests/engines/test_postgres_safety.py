@@ -22,8 +22,9 @@ from opslib.data.engines.address import read_address
 from opslib.data.engines.postgres import connect_postgres
 from opslib.data.source import open_data
 from opslib.errors import EngineError, EngineLostError, InputError
-from tests.engines.answers import ANSWERS, unfold
+from tests.engines.answers import ANSWERS
 from tests.engines.companies import draw_tables
+from tests.engines.compare import unfold
 from tests.engines.postgres import GUARDED, KEEPER, OWNER, PASSWORD, READER, SCRATCH, Server, find_programs
 
 pytestmark = pytest.mark.engines

@@ -5,13 +5,12 @@ Nothing is created in a catalog: kept tables and tables of our own are temporary
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import re
-import shutil
 import socket
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,18 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
-import sqlglot.expressions as sge
 from ibis.backends.duckdb.converter import DuckDBPandasData, DuckDBPyArrowData
 from ibis.backends.pyspark import Backend as IbisSparkBackend
 from ibis.backends.pyspark.datatypes import PySparkSchema
-from ibis.backends.sql.compilers.pyspark import PySparkCompiler
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as functions
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession, functions
 from pyspark.sql.types import TimestampType
 
-from opslib.errors import EngineError, InputError, suggest_name
+from opslib.data.engines.spark_sql import SparkCompiler
+from opslib.errors import EngineError, EngineLostError, EngineUnreachableError, InputError, suggest_name
 
 CONNECT_SECONDS = 5
 STANDALONE_PORT = 7077
@@ -52,25 +50,27 @@ SESSION = {
 OWN = {
     "spark.app.name": "opslib",
     "spark.log.level": "ERROR",
-    "spark.ui.showConsoleProgress": "false",
 }
 # The same of one that runs on this machine alone: small data, and nobody to look at its pages.
-LOCAL = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "4"}
+LOCAL = {
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "4",
+    # Nothing of it is heard beyond this machine.
+    "spark.driver.host": "localhost",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+# The same on a cluster: a report's notebooks are each a program of their own there. The first would hold all the
+# processors, and the others wait for them.
+CLUSTER = {
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.executorIdleTimeout": "5s",
+    "spark.dynamicAllocation.shuffleTracking.timeout": "5s",
+}
+
+LOGGERS = ("py4j", "py4j.clientserver", "py4j.java_gateway", "SQLQueryContextLogger")
 
 _JAVA = "Spark 4 needs Java 17 or newer: install it, and set JAVA_HOME to its folder."
 _CAUSES = re.compile(r"(?m)^(?:Caused by: )?(?:[a-z]\w*\.)+([A-Z]\w*(?:Exception|Error)): (.+)$")
-_MICROSECONDS = {"microsecond": 1, "millisecond": 1_000, "second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000}
-_TIME = (
-    r"^\s*\d{4}[-/]\d{1,2}[-/]\d{1,2}"
-    r"([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?)?\s*$"
-)
-# Java reads 1.5d and 0x1p3 as numbers.
-_JAVAS_NUMBER = r"[0-9.][dDfF]\s*$|[xX]"
-_DIRECTIVES = {
-    "Y": "y", "y": "yy", "m": "M", "d": "d", "H": "H", "I": "h", "M": "m", "S": "s", "f": "[SSSSSS][SSSSS][SSSS][SSS][SS][S]",
-    "p": "a", "b": "MMM", "B": "MMMM", "a": "E", "A": "EEEE", "j": "D", "z": "[XXX][XX][X]", "F": "y-M-d", "T": "H:m:s",
-    "%": "'%'",
-}  # fmt: skip
 
 
 def connect_spark(address: str) -> Backend:
@@ -81,10 +81,11 @@ def connect_spark(address: str) -> Backend:
             session that this process has, or starts one as spark-defaults say.
 
     Raises:
-        InputError: there is no Java, the cluster cannot be reached, or this process has another Spark already.
+        EngineUnreachableError: there is no Java, or the cluster cannot be reached.
+        InputError: this process has another Spark already.
     """
     master = "" if address.removeprefix("pyspark").removeprefix("spark") == "://" else address
-    existing = SparkSession.getActiveSession()
+    existing = _find_session()
     if existing is None:
         existing = _start_session(master)
     elif master and existing.sparkContext.master != master:
@@ -99,33 +100,58 @@ def connect_spark(address: str) -> Backend:
     return backend
 
 
+def _find_session() -> SparkSession | None:
+    """The session that this process has; another thread's too."""
+    try:
+        with _quiet():
+            found = SparkSession.getActiveSession() or SparkSession._instantiatedSession
+    except (Py4JError, ConnectionError):
+        raise EngineUnreachableError(
+            "[data] url: the Spark of this process has ended, and a process has but one: start again."
+        ) from None
+    return found if found is not None and found._sc._jsc is not None else None
+
+
 def _start_session(master: str) -> SparkSession:
     if master.startswith("spark://"):
         _check_reachable(master)
-    try:
-        # Starts Java, which reads spark-defaults.
-        SparkContext._ensure_initialized()
-    except Exception:
-        raise InputError(f"[data] url: Spark cannot be started. {_JAVA}") from None
+    _start_java()
     conf = SparkConf()
     if master:
         conf.setMaster(master)
     local = conf.get("spark.master", "local").startswith("local")
-    for name, value in (OWN | LOCAL if local else OWN).items():
+    for name, value in (OWN | (LOCAL if local else CLUSTER)).items():
         conf.setIfMissing(name, value)
     # Java's side sets it for any Python session; it would write into the progress of a report.
     conf.set("spark.ui.showConsoleProgress", "false")
     if local and not conf.contains("spark.sql.warehouse.dir"):
-        # Spark makes this folder, by default where the process runs.
-        folder = tempfile.mkdtemp(prefix="opslib-spark-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        conf.set("spark.sql.warehouse.dir", folder)
+        # Spark makes this folder, by default where the process runs. This one goes when Java ends.
+        java: Any = SparkContext._jvm
+        conf.set("spark.sql.warehouse.dir", java.org.apache.spark.util.Utils.createTempDir().getAbsolutePath())
     try:
-        session = SparkSession.builder.config(conf=conf).getOrCreate()
-        session.sparkContext.setLogLevel(conf.get("spark.log.level"))
+        with _quiet():
+            session = SparkSession.builder.config(conf=conf).getOrCreate()
+            session.sparkContext.setLogLevel(conf.get("spark.log.level", "ERROR"))
     except Exception as error:
-        raise InputError(f"[data] url: Spark on '{master or 'its default master'}' did not start: {explain(error)}") from None
+        raise EngineUnreachableError(
+            f"[data] url: Spark on '{master or 'its default master'}' did not start: {explain(error)}"
+        ) from None
     return session
+
+
+def _start_java() -> None:
+    """Start Java, which reads spark-defaults, with its log out of sight: it repeats each error over a hundred lines."""
+    if SparkContext._gateway is not None:
+        return
+    with tempfile.TemporaryFile() as log:
+        try:
+            SparkContext._ensure_initialized(gateway=launch_gateway(popen_kwargs={"stderr": log}))
+        except Exception:
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip().splitlines()
+            raise EngineUnreachableError(
+                f"[data] url: Spark cannot be started: {said[-1][:300] if said else 'no Java'}. {_JAVA}"
+            ) from None
 
 
 def _check_reachable(master: str) -> None:
@@ -135,7 +161,9 @@ def _check_reachable(master: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             socket.create_connection((host, int(port or STANDALONE_PORT)), timeout=CONNECT_SECONDS).close()
             return
-    raise InputError(f"[data] url: no Spark answers at {master}. See whether its master runs, and whether the port is right.")
+    raise EngineUnreachableError(
+        f"[data] url: no Spark answers at {master}. See whether its master runs, and whether the port is right."
+    )
 
 
 def _branch(session: SparkSession) -> SparkSession:
@@ -168,147 +196,9 @@ def open_spark_table(connection: Backend, source: str, folder: Path) -> ir.Table
         known: list[str] = []
         with contextlib.suppress(Exception):
             known = connection.list_tables(database=tuple(place) or None)
-        raise InputError(f"there is no table '{source}' in Spark.{suggest_name(name, known)} {explain(error)}") from None
-
-
-class SparkCompiler(PySparkCompiler):
-    """Writes SQL that gives what the same expression gives on the embedded engine."""
-
-    __slots__ = ()
-
-    def visit_IsNull(self, op: Any, *, arg: Any) -> Any:
-        """NaN is a value, not a missing one."""
-        return arg.is_(sge.Null())
-
-    def visit_NotNull(self, op: Any, *, arg: Any) -> Any:
-        """NaN is a value, not a missing one."""
-        return arg.is_(sge.not_(sge.Null()))
-
-    def visit_Divide(self, op: Any, *, left: Any, right: Any) -> Any:
-        """A division by 0 gives infinity or NaN, not an error."""
-        left, right = sge.paren(left), sge.paren(right)
-        if isinstance(op.right, ops.Literal) and op.right.value:
-            return left / right
-        infinite = self.cast(left, dt.float64) * self.cast("Infinity", dt.float64)
-        return self.if_(right.eq(0), infinite, left / right)
-
-    def visit_FloorDivide(self, op: Any, *, left: Any, right: Any) -> Any:
-        """Whole numbers are divided as such: those beyond 2^53 are no floating-point numbers."""
-        if not (op.left.dtype.is_integer() and op.right.dtype.is_integer()):
-            return super().visit_FloorDivide(op, left=left, right=right)
-        left, right = sge.paren(self.cast(left, dt.int64)), sge.paren(right)
-        return self._divide_down(left, right)
-
-    def _divide_down(self, left: Any, right: Any) -> Any:
-        """Round down, not towards 0."""
-        rest = sge.paren(sge.paren(left % right) + right) % right
-        return sge.IntDiv(this=sge.paren(left - rest), expression=right)
-
-    def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:
-        """A fraction becomes the nearest whole number."""
-        return super().visit_Cast(op, arg=self._round_to_whole(op, arg, to), to=to)
-
-    def visit_TryCast(self, op: Any, *, arg: Any, to: Any) -> Any:
-        """Nothing where a value does not fit, for the same texts as elsewhere."""
-        cast = super().visit_TryCast(op, arg=self._round_to_whole(op, arg, to), to=to)
-        if not op.arg.dtype.is_string():
-            return cast
-        if to.is_timestamp() or to.is_date():
-            # Spark takes 2026 and T12:00 for times, but not 2026/01/31.
-            dashed = self.f.replace(arg, "/", "-")
-            return self.if_(self.f.anon.rlike(arg, _TIME), super().visit_TryCast(op, arg=dashed, to=to), sge.Null())
-        if to.is_numeric():
-            number = super().visit_TryCast(op, arg=arg, to=dt.float64)
-            if to.is_integer():
-                # 17.0 is a whole number.
-                cast = self.f.coalesce(cast, super().visit_TryCast(op, arg=self.f.anon.rint(number), to=to))
-            return self.if_(self.f.anon.rlike(arg, _JAVAS_NUMBER), sge.Null(), cast)
-        return cast
-
-    def _round_to_whole(self, op: Any, arg: Any, to: Any) -> Any:
-        return self.f.anon.rint(arg) if op.arg.dtype.is_floating() and to.is_integer() else arg
-
-    def visit_Round(self, op: Any, *, arg: Any, digits: Any) -> Any:
-        """Rounds the number, not the text that it is shown as: 1.005 is less than that."""
-        if op.arg.dtype.is_floating() and isinstance(op.digits, ops.Literal) and op.digits.value > 0:
-            size = sge.convert(10.0**op.digits.value)
-            return self.f.round(sge.paren(arg) * size, 0) / size
-        return super().visit_Round(op, arg=arg, digits=digits)
-
-    def visit_IntervalFromInteger(self, op: Any, *, arg: Any, unit: Any) -> Any:
-        """So many times one unit; Ibis makes a text and reads it."""
-        one = sge.Interval(this=sge.convert("1"), unit=sge.Var(this=unit.singular.upper()))
-        if unit.singular in ("millisecond", "microsecond"):
-            text = "0.001" if unit.singular == "millisecond" else "0.000001"
-            one = sge.Interval(this=sge.convert(text), unit=sge.Var(this="SECOND"))
-        return sge.paren(sge.paren(arg) * one)
-
-    def visit_DateAdd(self, op: Any, *, left: Any, right: Any) -> Any:
-        """A day and days give a day."""
-        return self.cast(left + right, dt.date)
-
-    def visit_DateSub(self, op: Any, *, left: Any, right: Any) -> Any:
-        """A day and days give a day."""
-        return self.cast(left - right, dt.date)
-
-    def visit_TimestampDelta(self, op: Any, *, part: Any, left: Any, right: Any) -> Any:
-        """How many boundaries of a unit lie between two moments."""
-        unit = str(op.part.value)
-        if unit == "day":
-            return self._count_days(left, right)
-        size = sge.convert(_MICROSECONDS[unit])
-        since, until = (self.f.anon.unix_micros(self.cast(moment, dt.timestamp)) for moment in (right, left))
-        if unit == "microsecond":
-            return sge.paren(until - since)
-        return sge.paren(self._divide_down(until, size) - self._divide_down(since, size))
-
-    def visit_DateDelta(self, op: Any, *, part: Any, left: Any, right: Any) -> Any:
-        """How many days lie between two."""
-        return self._count_days(left, right)
-
-    def _count_days(self, left: Any, right: Any) -> Any:
-        days = self.f.anon.datediff(self.cast(left, dt.date), self.cast(right, dt.date))
-        # Spark's are 32 bits wide: too few for seconds.
-        return self.cast(days, dt.int64)
-
-    def visit_DateTruncate(self, op: Any, *, arg: Any, unit: Any) -> Any:
-        """The first day of a week, month, quarter or year is a day."""
-        return self.cast(super().visit_DateTruncate(op, arg=arg, unit=unit), dt.date)
-
-    def visit_Log2(self, op: Any, *, arg: Any) -> Any:
-        """Exact for powers of two, which a quotient of logarithms is not."""
-        return self.f.anon.log2(arg)
-
-    def visit_RegexReplace(self, op: Any, *, arg: Any, pattern: Any, replacement: Any) -> Any:
-        r"""Java writes $1 for \1."""
-        if isinstance(op.replacement, ops.Literal):
-            replacement = sge.convert(re.sub(r"\\(\d)", r"$\1", op.replacement.value))
-        return super().visit_RegexReplace(op, arg=arg, pattern=pattern, replacement=replacement)
-
-    def visit_ScalarUDF(self, op: Any, **kw: Any) -> Any:
-        """Texts are read by a form; the embedded engine's function for that is the one that measures name."""
-        if self.__sql_name__(op) != "try_strptime":
-            return super().visit_ScalarUDF(op, **kw)
-        text, form = op.args
-        pattern = translate_form(form.value)
-        return self.f.anon.try_to_timestamp(kw["text"], sge.convert(pattern))
-
-
-def translate_form(form: str) -> str:
-    """A form as Python writes it (%d.%m.%Y), as Java does.
-
-    Raises:
-        InputError: a part that Spark cannot read.
-
-    >>> translate_form("%d.%m.%Y %H:%M")
-    "d'.'M'.'y' 'H':'m"
-    """
-    parts = []
-    for directive, text in re.findall(r"%-?(.)|([^%]+)", form):
-        if directive and directive not in _DIRECTIVES:
-            raise InputError(f"format '{form}': Spark cannot read %{directive}. Known: %{', %'.join(_DIRECTIVES)}.")
-        parts.append(_DIRECTIVES[directive] if directive else "'" + text.replace("'", "''") + "'")
-    return "".join(parts)
+        raise InputError(
+            f"there is no table '{source}' in Spark.{suggest_name(name, known)} {explain(error)}"
+        ) from None
 
 
 class Backend(IbisSparkBackend):
@@ -317,19 +207,35 @@ class Backend(IbisSparkBackend):
     name = "pyspark"
     compiler = SparkCompiler()
 
+    def do_connect(self, session: SparkSession) -> None:
+        """Take a session into use."""
+        super().do_connect(session)
+        self.unused: deque[str] = deque()
+
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn Spark's errors into a sentence."""
+        """Turn Spark's errors into a sentence.
+
+        Raises:
+            EngineLostError: Spark is gone, or a worker process with what was kept in it.
+            EngineError: Spark could not answer a query.
+        """
         try:
             with _quiet():
                 yield
-        except (PySparkException, Py4JError, ConnectionError) as error:
-            raise EngineError(self._explain(error)) from None
-
-    def _explain(self, error: Exception) -> str:
-        if isinstance(error, ConnectionError | Py4JNetworkError) or not self._is_alive():
-            return "Spark was stopped, or its process ended. Start again; if it ends again, it may need more memory."
-        return f"Spark could not answer: {explain(error)}"
+        except Exception as error:
+            if isinstance(error, ConnectionError | Py4JNetworkError) or not self._is_alive():
+                raise EngineLostError(
+                    "Spark was stopped, or its process ended. Start again; if it ends again, it may need more memory."
+                ) from None
+            if "Checkpoint block" in str(error):
+                raise EngineLostError(
+                    "A worker process of Spark ended, and tables that this run had kept there are gone. Start again; "
+                    "if it ends again, it may need more memory."
+                ) from None
+            if isinstance(error, PySparkException | Py4JError):
+                raise EngineError(f"Spark could not answer: {explain(error)}") from None
+            raise
 
     def _is_alive(self) -> bool:
         try:
@@ -360,6 +266,7 @@ class Backend(IbisSparkBackend):
 
     def _fetch(self, expr: ir.Expr, *, params: Any = None, limit: Any = None) -> pa.Table:
         with self.explained():
+            self._drop_unused()
             self._run_pre_execute_hooks(expr)
             return self._session.sql(self.compile(expr.as_table(), params=params, limit=limit)).toArrow()
 
@@ -392,11 +299,13 @@ class Backend(IbisSparkBackend):
         finally:
             SparkSession._activeSession = before
             if before is not None:
-                before._jvm.SparkSession.setActiveSession(before._jsparkSession)
+                java: Any = before._jvm
+                java.SparkSession.setActiveSession(before._jsparkSession)
 
     def _create_cached_table(self, name: str, expr: ir.Table) -> ir.Table:
         schema = expr.schema()
         with self.explained():
+            self._drop_unused()
             self._run_pre_execute_hooks(expr)
             frame = self._session.sql(self.compile(expr))
             kinds = PySparkSchema.from_ibis(schema)
@@ -410,31 +319,49 @@ class Backend(IbisSparkBackend):
         return ops.DatabaseTable(name, schema=schema, source=self).to_expr()
 
     def _drop_cached_table(self, name: str) -> None:
-        frame = self._cached_dataframes.pop(name, None)
-        # A Spark that has ended keeps nothing.
-        with contextlib.suppress(PySparkException, Py4JError, ConnectionError), _quiet():
-            self._session.catalog.dropTempView(name)
-            if frame is not None:
+        # Python notices that nobody refers to a table whenever it likes, also in the middle of a call to Java on this
+        # very connection.
+        self.unused.append(name)
+
+    def _finalize_cached_table(self, name: str) -> None:
+        # Ibis raises here what a collection of garbage cannot report to anybody.
+        with contextlib.suppress(Exception):
+            super()._finalize_cached_table(name)
+
+    def _drop_unused(self) -> None:
+        while self.unused:
+            name = self.unused.popleft()
+            if (frame := self._cached_dataframes.pop(name, None)) is not None:
+                self._session.catalog.dropTempView(name)
                 frame._jdf.logicalPlan().rdd().unpersist(False)
 
     def disconnect(self) -> None:
         """Let go of what is kept; Spark itself may serve others, and ends with the process."""
-        for name in list(self._cached_dataframes):
-            self._drop_cached_table(name)
+        self.unused.extend(self._cached_dataframes)
+        # A Spark that has ended keeps nothing.
+        with contextlib.suppress(EngineError), self.explained():
+            self._drop_unused()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the log of the bridge to Java, which repeats every error at length."""
-    loggers = [logging.getLogger(name) for name in ("py4j", "py4j.clientserver", "py4j.java_gateway", "SQLQueryContextLogger")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
+    # Some of it goes to the root.
+    logging.root.addFilter(_is_not_of_the_bridge)
     try:
         yield
     finally:
+        logging.root.removeFilter(_is_not_of_the_bridge)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _is_not_of_the_bridge(record: logging.LogRecord) -> bool:
+    return "py4j" not in record.pathname
 
 
 def explain(error: Exception) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from opslib.data.checks import has_checked_key, join_checks, list_checks
+from opslib.data.company_check import check_company
 from opslib.data.connect import open_table
 from opslib.data.fitness import DataFitness, check_table
 from opslib.data.lock import lock_folder
@@ -117,7 +118,7 @@ def _write_rollups(data: Data, before: Path, partial: Path) -> None:
         change = _find_change(data, name, fresh, gone)
         if change is not None:
             connection.con.execute(f"INSERT INTO {CATALOG}.changes VALUES (?, ?, ?)", [version, name, change])
-    fitness = data.check_fitness(checks)
+    fitness = check_company(data, checks)
     stored = json.dumps(TypeAdapter(DataFitness).dump_python(fitness, mode="json"))
     connection.con.execute(f"UPDATE {CATALOG}.meta SET version = ?, fitness = ?", [version, stored])
     connection.raw_sql("COMMIT")
