@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report test test-browser test-slow lint bench lab notebooks sample hooks clean
+.PHONY: help report test test-browser test-slow test-engines lint bench lab notebooks sample hooks clean
 
 export PYTHON
 bin := .venv/bin
@@ -28,6 +28,10 @@ test-browser: .venv/.has-test ## open the report in Chromium with the network cu
 
 test-slow: .venv/.has-test ## run the tests that take minutes
 	@$(pytest) -n 2 --dist loadfile -m slow tests $(ARGS)
+
+test-engines: .venv/.has-test .venv/.has-postgres .venv/.has-spark ## ask Postgres, Spark and the embedded engine the same
+	@.ci/install-engines
+	@$(pytest) -n 2 --dist loadfile -m engines tests $(ARGS)
 
 lint: .venv/.has-test ## check style, types, layers, notebooks, and that no secret or big file is committed
 	@$(python) -m ruff check .
@@ -56,7 +60,7 @@ clean: ## remove .venv and caches (reports/ and data/ stay)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist benchmarks/.work
 	find opslib tests benchmarks notebooks -name __pycache__ -prune -o -name .ipynb_checkpoints -prune | xargs rm -rf
 
-# What is installed, one stamp for each set: .has-run (the package alone), .has-test, .has-bench (that extra too).
+# What is installed, one stamp for each set: .has-run (the package alone), .has-test, .has-bench and so on (that extra too).
 .venv/.has-%: pyproject.toml constraints.txt
 	@.ci/install $(filter-out run,$*)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "opslib"))
 
 # Notebooks that tests make or keep as material are not tests themselves.
 collect_ignore_glob = ["*.ipynb"]
+# The drivers are extras, which `make test-engines` installs.
+collect_ignore = [] if find_spec("psycopg") and find_spec("pyspark") else ["engines"]
 
 
 def find_shared() -> Path:

@@ -24,6 +24,8 @@ _TIME = (
     r"^\s*\d{4}[-/]\d{1,2}[-/]\d{1,2}"
     r"([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?)?\s*$"
 )
+# What Spark cuts to the greatest of 64 bits.
+_BEYOND_INT64 = 2.0**63
 # Java reads 1.5d and 0x1p3 as numbers.
 _JAVAS_NUMBER = r"[0-9.][dDfF]\s*$|[xX]"
 _DIRECTIVES = {
@@ -52,6 +54,41 @@ class SparkCompiler(PySparkCompiler):
         """NaN is a value, not a missing one."""
         return arg.is_(sge.not_(sge.Null()))
 
+    def visit_IsNan(self, op: Any, *, arg: Any) -> Any:
+        """Of a missing number nobody knows."""
+        return (
+            self.if_(arg.is_(sge.Null()), sge.Null(), self.f.isnan(arg)) if op.arg.dtype.is_floating() else sge.false()
+        )
+
+    def visit_IsInf(self, op: Any, *, arg: Any) -> Any:
+        """What Ibis writes is never true."""
+        return self.f.abs(arg).eq(self.POS_INF) if op.arg.dtype.is_floating() else sge.false()
+
+    def visit_Strip(self, op: Any, *, arg: Any) -> Any:
+        r"""Spark takes \v and \f for the letters, and cuts those off too."""
+        return self._strip(arg, "")
+
+    def visit_LStrip(self, op: Any, *, arg: Any) -> Any:
+        """As `visit_Strip`."""
+        return self._strip(arg, "LEADING")
+
+    def visit_RStrip(self, op: Any, *, arg: Any) -> Any:
+        """As `visit_Strip`."""
+        return self._strip(arg, "TRAILING")
+
+    def _strip(self, arg: Any, side: str) -> Any:
+        spaces = self.f.concat(sge.convert(" \t\n\r"), self.f.anon.char(11), self.f.anon.char(12))
+        return sge.Trim(this=arg, position=side or None, expression=spaces)
+
+    def visit_ExtractEpochSeconds(self, op: Any, *, arg: Any) -> Any:
+        """Seconds since 1970, with their fractions."""
+        return sge.paren(self.f.anon.unix_micros(self.cast(arg, dt.timestamp)) / sge.convert(1_000_000))
+
+    def visit_TimestampFromUNIX(self, op: Any, *, arg: Any, unit: Any) -> Any:
+        """The moment so many seconds, or parts of one, after 1970 began."""
+        names = {"s": "timestamp_seconds", "ms": "timestamp_millis", "us": "timestamp_micros"}
+        return self.f.anon[names[unit.short]](arg)
+
     def visit_Divide(self, op: Any, *, left: Any, right: Any) -> Any:
         """A division by 0 gives infinity or NaN, not an error."""
         left, right = sge.paren(left), sge.paren(right)
@@ -79,6 +116,8 @@ class SparkCompiler(PySparkCompiler):
     def visit_TryCast(self, op: Any, *, arg: Any, to: Any) -> Any:
         """Nothing where a value does not fit, for the same texts as elsewhere."""
         cast = super().visit_TryCast(op, arg=self._round_to_whole(op, arg, to), to=to)
+        if op.arg.dtype.is_floating() and to.is_int64():
+            return self.if_(arg < sge.convert(_BEYOND_INT64), cast, sge.Null())
         if not op.arg.dtype.is_string():
             return cast
         if to.is_timestamp() or to.is_date():
@@ -89,7 +128,8 @@ class SparkCompiler(PySparkCompiler):
             number = super().visit_TryCast(op, arg=arg, to=dt.float64)
             if to.is_integer():
                 # 17.0 is a whole number.
-                cast = self.f.coalesce(cast, super().visit_TryCast(op, arg=self.f.anon.rint(number), to=to))
+                whole = super().visit_TryCast(op, arg=self.f.anon.rint(number), to=to)
+                cast = self.f.coalesce(cast, self.if_(number < sge.convert(_BEYOND_INT64), whole, sge.Null()))
             return self.if_(self.f.anon.rlike(arg, _JAVAS_NUMBER), sge.Null(), cast)
         return cast
 

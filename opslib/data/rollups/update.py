@@ -216,7 +216,7 @@ def _check_new(
 
 def _to_plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Checks as JSON can hold them."""
-    plain = {}
+    plain: dict[str, Any] = {}
     for name, value in values.items():
         if value is None or pd.isna(value):
             plain[name] = None
