@@ -43,14 +43,14 @@ def run() -> int:
     workers = default_workers()
     print(f"watch: at most {workers} notebooks at once, {ROUNDS} rounds, median (min to max)")
     print(f"  {describe_machine()}")
-    quiet = write_quiet_playbook()
+    quiet = write_quiet_playbook(WORK / "quiet.toml")
     # Once for the disk cache and the kept chart script, which a second watch of a user has too.
     time_watch(quiet)
     return max([compare_ways(quiet, False, workers), compare_ways(PLAYBOOK, True, workers)])
 
 
-def write_quiet_playbook() -> Path:
-    """Write the sample company's playbook with rules that open nothing; give its path.
+def write_quiet_playbook(path: Path) -> Path:
+    """Write the sample company's playbook with rules that open nothing; give the path.
 
     No day of the sample is without a rule that opens something: one that is past its limit stays there for months.
     """
@@ -60,7 +60,6 @@ def write_quiet_playbook() -> Path:
     text = re.sub(r"(?m)^notebook = .*\n", "", text).replace("[[rules]]\n", '[[rules]]\nnotebook = ""\n')
     names = [rule["name"] for rule in load_handbook()["rules"]]
     more = [f'[[rules]]\nname = "{name}"\nnotebook = ""\n' for name in names if f'"{name}"' not in text]
-    path = WORK / "quiet.toml"
     path.write_text("\n".join([text, *more]), "utf-8")
     return path
 

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tests.engines.answers import ANSWERS
 from tests.engines.companies import draw_tables
 from tests.engines.compare import unfold
 from tests.engines.postgres import GUARDED, KEEPER, OWNER, PASSWORD, READER, SCRATCH, Server, find_programs
+from tests.engines.reports import read_all, run, start, wait_for
 
 pytestmark = pytest.mark.engines
 
@@ -64,32 +64,6 @@ def good_report(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "report"
 
 
-def start(out: Path, playbook: Path, *notebooks: str, **env: str) -> subprocess.Popen[bytes]:
-    """Start `opslib report`."""
-    command = [sys.executable, "-m", "opslib.run.cli", "report", *notebooks, "--out", str(out)]
-    return subprocess.Popen(
-        [*command, "--playbook", str(playbook)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env}, start_new_session=True,
-    )  # fmt: skip
-
-
-def run(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    """Wait for the end: exit code, stdout, stderr."""
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out.decode(), err.decode()
-
-
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, seconds: float = 120) -> Any:
-    """Wait until something holds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        assert process is None or process.poll() is None, run(process)
-        time.sleep(0.02)
-    raise AssertionError("that never happened")
-
-
 @contextlib.contextmanager
 def stuck_report(server: Server, out: Path, playbook: Path, user: str, **env: str) -> Iterator[Any]:
     """A report whose notebook waits for a lock in the middle of a query; gives the process and the session's id."""
@@ -105,10 +79,6 @@ def stuck_report(server: Server, out: Path, playbook: Path, user: str, **env: st
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def read_all(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def check_message(err: str, *parts: str) -> None:

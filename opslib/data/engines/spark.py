@@ -185,14 +185,17 @@ def open_spark_table(connection: Backend, source: str, folder: Path) -> ir.Table
 
     Raises:
         InputError: there is no such table or file, or Spark cannot read it.
+        EngineLostError: Spark is gone.
     """
     if "/" in source or source.endswith(".parquet"):
         whole = "://" in source or Path(source).is_absolute()
         return connection.open_parquet(source if whole else str(folder / source))
     *place, name = source.split(".")
     try:
-        return connection.table(name, database=tuple(place) or None)
+        with _quiet():
+            return connection.table(name, database=tuple(place) or None)
     except Exception as error:
+        connection.check_alive(error)
         known: list[str] = []
         with contextlib.suppress(Exception):
             known = connection.list_tables(database=tuple(place) or None)
@@ -224,18 +227,26 @@ class Backend(IbisSparkBackend):
             with _quiet():
                 yield
         except Exception as error:
-            if isinstance(error, ConnectionError | Py4JNetworkError) or not self._is_alive():
-                raise EngineLostError(
-                    "Spark was stopped, or its process ended. Start again; if it ends again, it may need more memory."
-                ) from None
-            if "Checkpoint block" in str(error):
-                raise EngineLostError(
-                    "A worker process of Spark ended, and tables that this run had kept there are gone. Start again; "
-                    "if it ends again, it may need more memory."
-                ) from None
+            self.check_alive(error)
             if isinstance(error, PySparkException | Py4JError):
                 raise EngineError(f"Spark could not answer: {explain(error)}") from None
             raise
+
+    def check_alive(self, error: Exception) -> None:
+        """Tell an error by which Spark has ended, or a worker process with what was kept there.
+
+        Raises:
+            EngineLostError: it is one.
+        """
+        if isinstance(error, ConnectionError | Py4JNetworkError) or not self._is_alive():
+            raise EngineLostError(
+                "Spark was stopped, or its process ended. Start again; if it ends again, it may need more memory."
+            ) from None
+        if "Checkpoint block" in str(error):
+            raise EngineLostError(
+                "A worker process of Spark ended, and tables that this run had kept there are gone. Start again; "
+                "if it ends again, it may need more memory."
+            ) from None
 
     def _is_alive(self) -> bool:
         try:
@@ -250,10 +261,14 @@ class Backend(IbisSparkBackend):
             with _quiet():
                 frame = self._session.read.option("mergeSchema", "true").parquet(path)
                 frame.createOrReplaceTempView(name)
-        except (PySparkException, Py4JError) as error:
+        except Exception as error:
+            self.check_alive(error)
             if "PATH_NOT_FOUND" in str(error):
                 raise InputError(f"there is nothing at '{path}'.") from None
-            raise InputError(f"'{path}' cannot be read as Parquet: {explain(error)}") from None
+            advice = ""
+            if "NANOS" in str(error):
+                advice = " Its times count nanoseconds, which Spark cannot read: write them in microseconds."
+            raise InputError(f"'{path}' cannot be read as Parquet: {explain(error)}{advice}") from None
         return self.table(name)
 
     def get_schema(self, table_name: str, *, catalog: str | None = None, database: str | None = None) -> ibis.Schema:

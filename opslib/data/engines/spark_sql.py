@@ -28,6 +28,7 @@ _TIME = (
 _BEYOND_INT64 = 2.0**63
 # Java reads 1.5d and 0x1p3 as numbers.
 _JAVAS_NUMBER = r"[0-9.][dDfF]\s*$|[xX]"
+_FIXED = {"Y": "yyyy", "m": "MM", "d": "dd", "H": "HH", "I": "hh", "M": "mm", "S": "ss", "j": "DDD"}
 _DIRECTIVES = {
     "Y": "y", "y": "yy", "m": "M", "d": "d", "H": "H", "I": "h", "M": "m", "S": "s", "p": "a",
     "f": "[SSSSSS][SSSSS][SSSS][SSS][SS][S]", "b": "MMM", "B": "MMMM", "a": "E", "A": "EEEE", "j": "D",
@@ -210,10 +211,16 @@ def translate_form(form: str) -> str:
 
     >>> translate_form("%d.%m.%Y %H:%M")
     "d'.'M'.'y' 'H':'m"
+    >>> translate_form("%Y%m%d")
+    'yyyyMMdd'
     """
+    tokens = re.findall(r"%-?(.)|([^%]+)", form)
     parts = []
-    for directive, text in re.findall(r"%-?(.)|([^%]+)", form):
+    for i, (directive, text) in enumerate(tokens):
         if directive and directive not in _DIRECTIVES:
             raise InputError(f"format '{form}': Spark cannot read %{directive}. Known: %{', %'.join(_DIRECTIVES)}.")
-        parts.append(_DIRECTIVES[directive] if directive else "'" + text.replace("'", "''") + "'")
+        # Where nothing stands between two numbers, their widths tell where one ends.
+        joined = any(other[0] for other in (*tokens[max(i - 1, 0) : i], *tokens[i + 1 : i + 2]))
+        fixed = _FIXED.get(directive) if joined else None
+        parts.append(fixed or _DIRECTIVES.get(directive) or "'" + text.replace("'", "''") + "'")
     return "".join(parts)
