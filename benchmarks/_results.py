@@ -53,6 +53,7 @@ class Results:
         little_gb: the memory setting of `bounded`.
         bounded: task -> ours at the largest size with that.
         reviews: size -> the quarterly review and one pass over the events.
+        nights: the nightly watch at the largest size: at first, again, and after one day more.
         other_events: events of the race with retentioneering.
         other: that race; empty without.
         why: why it is empty.
@@ -66,6 +67,7 @@ class Results:
     little_gb: float
     bounded: Mapping[str, Measured]
     reviews: Mapping[int, tuple[Measured, Measured]]
+    nights: tuple[Measured, ...]
     other_events: int
     other: Mapping[str, Measured]
     why: str
@@ -80,6 +82,7 @@ def write_results(path: Path, results: Results, aims: Sequence[Aim], seconds: fl
         _write_growth(results),
         _write_bounded(results),
         _write_reviews(results),
+        _write_nights(results),
         _write_other(results),
     ]
     path.write_text("\n".join(line for part in parts for line in part), "utf-8")
@@ -201,6 +204,20 @@ def _write_reviews(results: Results) -> list[str]:
         "the columns of the events that the review reads (user, time, name), and makes one row a user of them.",
         "",
         *_make_table(["events", "review", "one pass", "review / pass"], rows),
+        "",
+    ]
+
+
+def _write_nights(results: Results) -> list[str]:
+    first = results.nights[0].median
+    rows = [[night.name, _tell(night), f"{night.median / first:.0%}"] for night in results.nights]
+    return [
+        f"## A nightly watch with rollups, {results.sizes[-1]:,} events",
+        "",
+        "`opslib watch`, start of Python, notebook and pages included; the sample company's rules, opening nothing.",
+        "The first run makes the rollups of all days; the last one has a day more, in files of its own. Each once.",
+        "",
+        *_make_table(["run", "time", "of the first"], rows),
         "",
     ]
 

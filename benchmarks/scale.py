@@ -1,7 +1,8 @@
 """Every measure of growth, funnel and churn at growing sizes: time, memory, and how both grow; beside its peers.
 
-Also with little memory, the whole quarterly review beside one pass over the events, and a funnel on retentioneering at
-a size that it is made for. At the usual sizes, or where OPSLIB_BENCH_RESULTS names a file, RESULTS.md is written.
+Also with little memory, the whole quarterly review beside one pass over the events, a nightly watch after one day more,
+and a funnel on retentioneering at a size that it is made for. At the usual sizes, or where OPSLIB_BENCH_RESULTS names a
+file, RESULTS.md is written.
 OPSLIB_BENCH_EVENTS sets other sizes (1000000,5000000), OPSLIB_BENCH_ROUNDS fewer rounds.
 """
 
@@ -27,6 +28,7 @@ from benchmarks._ours import FAMILIES
 from benchmarks._results import Aim, Results, write_results
 from benchmarks._retentioneering import EVENTS, find_python
 from benchmarks._tasks import OURS, find_best, race_task
+from benchmarks.nightly import MOST_OF_FIRST, race_nights
 from benchmarks.review import MOST_OF_PASS, race_review
 
 # Five times the events may take 5.5 times as long.
@@ -51,8 +53,11 @@ def run() -> int:
     for pair in reviews.values():
         for measured in pair:
             print(f"    {measured}")
+    nights = race_nights(SIZES[-1])
+    for measured in nights:
+        print(f"    {measured}", flush=True)
     other, why = race_retentioneering()
-    results = Results(machine, SIZES, ROUNDS, TITLES, races, LITTLE_GB, bounded, reviews, EVENTS, other, why)
+    results = Results(machine, SIZES, ROUNDS, TITLES, races, LITTLE_GB, bounded, reviews, nights, EVENTS, other, why)
     aims = judge(results)
     for aim in aims:
         print(f"  {aim}")
@@ -122,6 +127,9 @@ def judge(results: Results) -> list[Aim]:
     review, one_pass = results.reviews[large]
     aims.append(Aim("quarterly review: one pass over the events", review.median / one_pass.median, MOST_OF_PASS))
     aims.append(Aim("quarterly review: GB of memory", review.peak_mb / 1024, MEMORY_GB, "GB"))
+    first, *_, next_day = results.nights
+    aims.append(Aim("nightly watch with one day more: first run", next_day.median / first.median, MOST_OF_FIRST))
+    aims.append(Aim("nightly watch: GB of memory", max(n.peak_mb for n in results.nights) / 1024, MEMORY_GB, "GB"))
     if results.other:
         ratio = results.other[OURS].median / results.other["retentioneering"].median
         aims.append(Aim("funnel without a window: time of retentioneering", ratio, MOST_OF_PEER))

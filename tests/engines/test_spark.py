@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,17 @@ pytestmark = pytest.mark.engines
 SEED = 5
 # What has a place for each of a hundred parts may not have used them all.
 PARTS = 101
+# Asked in every run; the others take minutes more.
+FIRST = {
+    "activity_of_a_quarter", "cohorts_of_days", "retention_of_a_quarter", "funnel", "funnel_of_attempts",
+    "change_of_retention", "churn_by_silence", "survival", "rfm_of_customers", "experiment", "recall",
+    "what_the_data_hold", "growth_model", "funnel_diagnosis", "crisis", "daily_watch", "win_back",
+}  # fmt: skip
+
+
+def in_two_parts(names: Iterable[str]) -> list[Any]:
+    """What is asked in every run, and the rest for slow ones."""
+    return [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -97,12 +108,12 @@ def test_answers_are_the_same(name: str, spread: Data, embedded: Data) -> None:
     check_same(ANSWERS[name], spread, embedded)
 
 
-@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("name", in_two_parts(DECISIONS))
 def test_decisions_are_the_same(name: str, spread: Data, embedded: Data) -> None:
     check_same(DECISIONS[name], spread, embedded)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", in_two_parts(ANSWERS))
 def test_answers_on_a_random_stream_are_the_same_and_twice_the_users_fetch_no_more(
     name: str, random_company: tuple[Data, Data, Data], fetched: list[int]
 ) -> None:

@@ -94,6 +94,8 @@ def test_nobody_answers(company: Path, good_report: Path, tmp_path: Path) -> Non
     assert time.monotonic() - begun < 30
 
 
+# Spark tries for a minute.
+@pytest.mark.slow
 def test_what_answers_is_no_spark(
     company: Path, good_report: Path, tmp_path: Path, spark_environment: dict[str, str]
 ) -> None:
