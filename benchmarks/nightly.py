@@ -7,6 +7,7 @@ again finds nothing new; the next has one day more. OPSLIB_BENCH_EVENTS sets ano
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ def run() -> int:
     return 0 if check("of the first run", found[-1], found[0], MOST_OF_FIRST) else 1
 
 
+@functools.cache
 def race_nights(events: int) -> tuple[Measured, ...]:
     """The first run, the same again, and one with a day more: each once, since the second is never a first again."""
     parts = deliver_parts(events)
