@@ -32,7 +32,7 @@ PARTS = 101
 FIRST = {
     "activity_of_a_quarter", "cohorts_of_days", "retention_of_a_quarter", "funnel", "funnel_of_attempts",
     "change_of_retention", "churn_by_silence", "survival", "rfm_of_customers", "experiment", "recall",
-    "what_the_data_hold", "growth_model", "funnel_diagnosis", "crisis", "daily_watch", "win_back",
+    "what_the_data_hold", "crisis", "daily_watch", "win_back",
 }  # fmt: skip
 
 
@@ -251,6 +251,28 @@ def test_files_may_be_a_folder_or_a_glob_and_lack_columns(spark: str, tmp_path: 
         rows = data.execute(data.table("events").order_by("user_id"))
         assert rows["user_id"].tolist() == [1, 2]
         assert [city for city in rows["city"] if isinstance(city, str)] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("order", r"there is no table 'order' in Spark"),
+        ("shop.order", r"there is no table 'shop.order' in Spark"),
+        ("nowhere/orders.parquet", r"there is nothing at '.*nowhere/orders.parquet'"),
+        ("nowhere/*.parquet", r"there is nothing at '.*nowhere/\*.parquet'"),
+        ("playbook.toml/", r"cannot be read as Parquet"),
+        ("nanoseconds.parquet", r"write them in microseconds"),
+        ("hdfs://127.0.0.1:9/orders", r"'hdfs://127.0.0.1:9/orders' cannot be read"),
+    ],
+)
+def test_a_table_is_missing_or_cannot_be_read(source: str, message: str, spark: str, tmp_path: Path) -> None:
+    nanoseconds = pa.table({"user_id": [1], "ts": pa.array([0], pa.timestamp("ns"))})
+    pq.write_table(nanoseconds, tmp_path / "nanoseconds.parquet")
+    file = write_playbook(tmp_path / "playbook.toml", {"events": source}, url=spark)
+    with pytest.raises(InputError, match=message) as caught:
+        open_data(file)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
 
 
 # The user's own session.

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from opslib.data.source import open_data
@@ -132,28 +130,6 @@ def test_pyspark_is_not_installed(company: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.delitem(sys.modules, "ibis.backends.pyspark", raising=False)
     with pytest.raises(InputError, match=r"driver for spark is not installed.*pip install 'opslib\[spark\]'"):
         open_data(write_there(company, tmp_path / "playbook.toml", "local[2]"))
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("order", r"there is no table 'order' in Spark"),
-        ("shop.order", r"there is no table 'shop.order' in Spark"),
-        ("nowhere/orders.parquet", r"there is nothing at '.*nowhere/orders.parquet'"),
-        ("nowhere/*.parquet", r"there is nothing at '.*nowhere/\*.parquet'"),
-        ("playbook.toml/", r"cannot be read as Parquet"),
-        ("nanoseconds.parquet", r"write them in microseconds"),
-        ("hdfs://127.0.0.1:9/orders", r"'hdfs://127.0.0.1:9/orders' cannot be read"),
-    ],
-)
-def test_a_table_is_missing_or_cannot_be_read(source: str, message: str, spark: str, tmp_path: Path) -> None:
-    nanoseconds = pa.table({"user_id": [1], "ts": pa.array([0], pa.timestamp("ns"))})
-    pq.write_table(nanoseconds, tmp_path / "nanoseconds.parquet")
-    file = write_playbook(tmp_path / "playbook.toml", {"events": source}, url=spark)
-    with pytest.raises(InputError, match=message) as caught:
-        open_data(file)
-    assert len(str(caught.value)) < 500
-    assert "\n" not in str(caught.value)
 
 
 # What goes wrong in the middle: exit code 1, and the last good report stays.
@@ -274,14 +250,15 @@ def test_spark_ends_in_the_middle(
         code, out, err = run(process)
     assert (code, json.loads(out)["exit_code"]) == (1, 1), err
     check_message(err, "Spark was stopped, or its process ended. Start again", "an earlier one stands as it was")
-    assert err.count("Spark was stopped") == 1
+    # Once where the notebook fails, and once at the end.
+    assert err.count("Spark was stopped") == 2
     assert read_all(good_report) == before
 
 
 def test_nothing_runs_on_after_a_report(company: Path, spark_environment: dict[str, str], tmp_path: Path) -> None:
     file = write_there(company, tmp_path / "playbook.toml", "local[2]")
     mark = str(tmp_path)
-    process = start(tmp_path / "report", file, "10_growth_model", **spark_environment, **{MARK: mark})
+    process = start(tmp_path / "report", file, "00_start_here", **spark_environment, **{MARK: mark})
     wait_for(lambda: list_processes(mark, "pyspark-shell"), process)
     code, out, err = run(process)
     assert code == 0, err
