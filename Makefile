@@ -27,11 +27,11 @@ test-browser: .venv/.has-test ## open the report in Chromium with the network cu
 	@$(pytest) -m browser tests $(ARGS)
 
 test-slow: .venv/.has-test ## run the tests that take minutes
-	@$(pytest) -n 2 --dist loadfile -m slow tests $(ARGS)
+	@$(pytest) -n 2 --dist loadfile -m "slow and not engines" tests $(ARGS)
 
 test-engines: .venv/.has-test .venv/.has-postgres .venv/.has-spark ## ask Postgres, Spark and the embedded engine the same
 	@.ci/install-engines
-	@$(pytest) -n 2 --dist loadfile -m engines tests $(ARGS)
+	@$(pytest) -n 2 --dist loadfile -m "engines and not slow" tests $(ARGS)
 
 lint: .venv/.has-test ## check style, types, layers, notebooks, and that no secret or big file is committed
 	@$(python) -m ruff check .

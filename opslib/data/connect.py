@@ -16,7 +16,7 @@ from opslib.data.files import find_files, read_files
 from opslib.data.memory_limit import limit_memory
 from opslib.data.playbook import Playbook
 from opslib.data.settings import TableSource
-from opslib.errors import EngineError, InputError, suggest_name
+from opslib.errors import EngineError, EngineUnreachableError, InputError, suggest_name
 
 if TYPE_CHECKING:
     from ibis.backends import BaseBackend
@@ -92,7 +92,12 @@ def open_table(
         InputError: there is no such table or file, or it cannot be read; the message names the playbook's entry.
     """
     if connection.name == "pyspark":
-        return _import_engine("spark").open_spark_table(connection, source.source, playbook.folder)
+        try:
+            return _import_engine("spark").open_spark_table(connection, source.source, playbook.folder)
+        except EngineUnreachableError:
+            raise
+        except InputError as error:
+            raise InputError(f"[tables.{name}] source: {error}") from None
     if playbook.data.url is not None:
         *schema, table = source.source.split(".")
         try:
