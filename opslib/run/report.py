@@ -232,16 +232,17 @@ def open_input(parameters: Mapping[str, NotebookParameters]) -> Data:
         InputError: the data do not open or are unfit.
         BusyError: another command is bringing the rollups up to date, and does not end.
     """
-    from opslib.data.playbook import load_playbook
-    from opslib.data.rollups.update import update_rollups
     from opslib.data.source import open_data
 
     playbooks = {model.playbook for model in parameters.values()}
     if len(playbooks) != 1:
         raise InputError(f"One report has one playbook, not {len(playbooks)}: {', '.join(sorted(playbooks))}.")
-    playbook = load_playbook(playbooks.pop())
-    update_rollups(playbook)
-    data = open_data(playbook)
+    data = open_data(playbooks.pop())
+    if data.playbook.data.rollups is not None:
+        from opslib.data.rollups.update import update_rollups
+
+        update_rollups(data.playbook)
+        data = open_data(data.playbook)
     if data.fitness.verdict == "unfit":
         problems = [str(problem) for problem in data.fitness.problems if problem.severity == "unfit"]
         shown = "".join(f"\n  - {problem}" for problem in problems[:MOST_PROBLEMS_NAMED])

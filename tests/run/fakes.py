@@ -120,7 +120,9 @@ class FakeData:
     def __init__(self, problems: Sequence[Problem] = (), *, table: str = "events", lang: str = "en") -> None:
         self.table_name = table
         self.playbook = types.SimpleNamespace(
-            company=types.SimpleNamespace(name=f"Acme {HOSTILE}", lang=lang), rules=()
+            company=types.SimpleNamespace(name=f"Acme {HOSTILE}", lang=lang),
+            data=types.SimpleNamespace(url=None, rollups=None),
+            rules=(),
         )
         self.fitness = DataFitness((TableProfile("events", 9, 9, None, None, False),), tuple(problems))
         self.fingerprint = "f" * 64
