@@ -154,9 +154,9 @@ def measure_churn(
         spells = spells.inner_join(labels, "user_id")
     keys = ["segment"] if by else []
     known = definition.known_until
-    young = spells.start_day > ibis.literal(known, "date")
-    spells = spells.mutate(young=young)
-    bounds = spells.aggregate(first=spells.start_day.min(), young=young.sum()).to_pandas()
+    # Asked three times, and long to find.
+    spells = spells.mutate(young=spells.start_day > ibis.literal(known, "date")).cache()
+    bounds = spells.aggregate(first=spells.start_day.min(), young=spells.young.sum()).to_pandas()
     first = bounds["first"][0]
     immature = int(bounds["young"].fillna(0)[0])
     notes: list[str] = []
