@@ -94,7 +94,7 @@ def _write_head(results: Results, seconds: float) -> list[str]:
         "",
         "Written by `make bench ARGS=scale`; do not edit.",
         "",
-        f"- {dt.date.today().isoformat()}, {seconds / 60:.0f} minutes, {results.rounds} rounds, medians.",
+        f"- {dt.date.today().isoformat()}, {seconds / 60:.0f} minutes; {_name_rounds(results.rounds)}.",
         f"- Machine: {results.machine} when it began.",
         f"- Versions: {list_versions(*PACKAGES)}.",
         "- Data: the sample company's generator, 546 days, Parquet as it writes it, files in the system's cache.",
@@ -104,6 +104,10 @@ def _write_head(results: Results, seconds: float) -> list[str]:
         "- All ways count the same, or the run ends. opslib gives intervals and the like besides.",
         "",
     ]  # fmt: skip
+
+
+def _name_rounds(rounds: int) -> str:
+    return "each measured once" if rounds == 1 else f"medians of {rounds} rounds"
 
 
 def _write_aims(aims: Sequence[Aim]) -> list[str]:

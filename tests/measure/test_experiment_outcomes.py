@@ -229,6 +229,18 @@ def test_our_difference_is_that_of_tea_tasting() -> None:
     assert float(ours.control) == pytest.approx(theirs.control, rel=1e-12)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-15, -1e-15])
+def test_columns_that_cancel_have_no_scatter_whatever_an_engine_rounds(noise: float) -> None:
+    """A ratio of columns in proportion never varies: what is left of its variance depends on the order of adding up."""
+    per = np.random.default_rng(7).integers(0, 4, 300).astype(float)
+    data = np.stack([112.6 * per, per], axis=1)
+    apart = data - data.mean(axis=0)
+    scatter = (apart.T @ apart) * (1 + np.array([[noise, 0], [0, 0]]))
+    sample = Moments(("v0", "p0"), np.float64(300), data.mean(axis=0), scatter)
+    result = subtract(sample, sample)
+    assert (float(result.error), float(result.control)) == (0.0, pytest.approx(112.6))
+
+
 def test_windows_include_their_start_and_leave_out_their_end() -> None:
     """At the moment of exposure counts, a microsecond before does not; seven days later is too late."""
     start, tick = dt.datetime(2025, 3, 4, 12, 0, 0, 1), dt.timedelta(microseconds=1)

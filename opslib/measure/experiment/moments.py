@@ -18,6 +18,9 @@ from opslib.measure.experiment.metrics import Metric, Outcomes
 
 Floats = NDArray[np.float64]
 
+# A variance that is a smaller share of its parts than this is what rounding left of zero.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -210,15 +213,23 @@ def subtract(control: Moments, variant: Moments) -> Difference:
             adjusted = own - slope[..., None] * past
             shift = np.where(slope != 0, slope * (_ratio(sample, "bc") - center), 0.0)
             values.append(_ratio(sample, "vp") - shift)
-            variances.append(_dot(adjusted, sample.covariance, adjusted) / sample.count)
-            plain.append(_dot(own, sample.covariance, own) / sample.count)
-        error = np.sqrt(np.maximum(variances[0] + variances[1], 0.0))
+            variances.append(_vary(adjusted, sample.covariance) / sample.count)
+            plain.append(_vary(own, sample.covariance) / sample.count)
+        error = np.sqrt(variances[0] + variances[1])
         kept = (variances[0] + variances[1]) / (plain[0] + plain[1])
         return Difference(values[1] - values[0], error, values[0], kept)
 
 
 def _dot(left: Floats, matrix: Floats, right: Floats) -> Floats:
     return np.einsum("...i,...ij,...j->...", left, matrix, right)
+
+
+def _vary(gradient: Floats, covariance: Floats) -> Floats:
+    """Variance of a combination of columns."""
+    size = _dot(np.abs(gradient), np.abs(covariance), np.abs(gradient))
+    variance = _dot(gradient, covariance, gradient)
+    # Columns that cancel leave what rounding leaves, other in each engine: no scatter, then.
+    return np.where(variance > ROUNDING * size, variance, 0.0)
 
 
 def _place(moments: Moments, letter: str) -> int | None:
